@@ -1,0 +1,48 @@
+"""How kernels are compiled, and where their machine code is kept."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import numba
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _source_digest() -> str:
+    """Return one digest for every file that takes part in compiled code.
+
+    Numba stamps a cached kernel with its own file only: a change in a helper of another file would go on running the
+    old machine code.  Keying the folder by all of them cannot.
+    """
+    root = Path(__file__).parent
+    files = [root / "_jit.py", root / "codes.py", root / "layout.py", *sorted((root / "kernels").glob("*.py"))]
+    return hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=8).hexdigest()
+
+
+JIT_DISABLED = bool(numba.config.DISABLE_JIT)  # type: ignore[attr-defined]
+
+if not os.environ.get("NUMBA_CACHE_DIR"):  # the user's own choice wins
+    _base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    numba.config.CACHE_DIR = str(_base / "perp-engine" / _source_digest())  # type: ignore[attr-defined]
+
+
+def kernel(fn: Callable[P, R]) -> Callable[P, R]:
+    """Compile `fn` as a cached entry point that releases the GIL."""
+    compiled: Callable[P, R] = numba.njit(cache=True, nogil=True)(fn)
+    return compiled
+
+
+def helper(fn: Callable[P, R]) -> Callable[P, R]:
+    """Compile `fn` for use inside kernels only: no wrappers for callers from Python, which cost most of its compile time."""
+    compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(fn)
+    return compiled
+
+
+def inlined(fn: Callable[P, R]) -> Callable[P, R]:
+    """Compile `fn` into each of its callers: for leaves of a few lines on the hot path."""
+    compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, inline="always")(fn)
+    return compiled

@@ -1,0 +1,198 @@
+"""Who has what, as the auditor counts it: its own positions, margins and requirements, from the rule book alone."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from engine.codes import CROSS, EXTERNAL, ISOLATED, PPM
+from engine.contract import MarketRules, Setup
+
+
+class Domain(NamedTuple):
+    """What stands or falls together; market -1 is the cross domain of the asset."""
+
+    account: int
+    asset: int
+    market: int
+
+
+@dataclass(slots=True)
+class Holding:
+    """One account in one market."""
+
+    leverage_ppm: int
+    mode: int
+    qty: int = 0
+    cost: int = 0
+    margin: int = 0
+    opened_seq: int = 0
+
+
+@dataclass(slots=True)
+class Sums:
+    """The exchange's own accounts in one asset, in the order of a View's rows."""
+
+    fees: int = 0
+    rounding: int = 0
+    insolvency: int = 0
+    deposits: int = 0
+    withdrawals: int = 0
+    waived: int = 0
+
+
+def ceil_div(number: int, divisor: int) -> int:
+    """Return the quotient rounded up (NUM-004)."""
+    return -(-number // divisor)
+
+
+def sign_of(number: int) -> int:
+    """Return 1, -1 or 0."""
+    return (number > 0) - (number < 0)
+
+
+class Books:
+    """The balances of every account and of the exchange, and what the rules make of them at the present marks."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.marks = [rules.initial_mark_tick for rules in setup.markets]
+        self.wallets: dict[tuple[int, int], int] = {}
+        self.last_markets: dict[tuple[int, int], int] = {}  # of an account's last fill in an asset (LIQ-011)
+        self.holdings: dict[int, dict[int, Holding]] = {}
+        self.funds = [0] * len(setup.funds)
+        self.fund_lows = [0] * len(setup.funds)
+        self.fund_paid = [False] * len(setup.funds)
+        self.sums = [Sums() for _ in setup.assets]
+        self.seq = 0
+        # What accounts hold together, and what changed since it was last added up (MONEY-001).
+        self.held = [0] * len(setup.assets)
+        self.quantities = [0] * len(setup.markets)
+        self._wallets_before: dict[tuple[int, int], int] = {}
+        self._holdings_before: dict[tuple[int, int], tuple[int, int]] = {}
+
+    def add_up(self) -> None:
+        """Bring the sums over all accounts up to date, looking only at those that were touched.
+
+        Source: MONEY-001.
+        """
+        for key, before in self._wallets_before.items():
+            self.held[key[1]] += self.wallets[key] - before
+        for (account, market), (qty, worth) in self._holdings_before.items():
+            holding = self.holdings[account][market]
+            self.held[self._rules(market).asset] += holding.margin - holding.cost - worth
+            self.quantities[market] += holding.qty - qty
+        self._wallets_before.clear()
+        self._holdings_before.clear()
+
+    # ------------------------------------------------------------ who has what
+
+    def _rules(self, market: int) -> MarketRules:
+        return self.setup.markets[market]
+
+    def _holding(self, account: int, market: int) -> Holding:
+        """Return a holding, to read or to change: what it was is kept until `add_up`."""
+        held = self.holdings.setdefault(account, {})
+        if market not in held:
+            rules = self._rules(market)
+            held[market] = Holding(rules.leverage_ppm, CROSS if account == EXTERNAL else rules.margin_mode)
+        holding = held[market]
+        self._holdings_before.setdefault((account, market), (holding.qty, holding.margin - holding.cost))
+        return holding
+
+    def _pay(self, account: int, market: int, amount: int) -> None:
+        key = (account, self._rules(market).asset)
+        before = self.wallets.get(key, 0)
+        self._wallets_before.setdefault(key, before)
+        self.wallets[key] = before + amount
+
+    def _value(self, market: int, price: int, qty: int) -> int:
+        return price * qty * self._rules(market).multiplier
+
+    def _domain(self, account: int, market: int) -> Domain:
+        is_isolated = self._holding(account, market).mode == ISOLATED
+        return Domain(account, self._rules(market).asset, market if is_isolated else -1)
+
+    def _open_markets(self, domain: Domain) -> list[int]:
+        held = self.holdings.get(domain.account, {})
+        return [
+            market for market, holding in held.items() if holding.qty and self._domain(domain.account, market) == domain
+        ]
+
+    def _gain(self, account: int, market: int) -> int:
+        holding = self._holding(account, market)
+        return self._value(market, self.marks[market], holding.qty) - holding.cost
+
+    def _equity(self, domain: Domain) -> int:
+        if domain.market >= 0:
+            own = self._holding(domain.account, domain.market).margin
+        else:
+            own = self.wallets.get((domain.account, domain.asset), 0)
+        return own + sum(self._gain(domain.account, market) for market in self._open_markets(domain))
+
+    def _tier(self, market: int, notional: int) -> tuple[int, int, int, int]:
+        return max(tier for tier in self._rules(market).tiers if tier[0] <= notional)
+
+    def _need(self, account: int, market: int) -> int:
+        notional = self._value(market, self.marks[market], abs(self._holding(account, market).qty))
+        tier = self._tier(market, notional)
+        return ceil_div(notional * tier[2], PPM) - tier[3]
+
+    def _maintenance(self, domain: Domain) -> int:
+        return sum(self._need(domain.account, market) for market in self._open_markets(domain))
+
+    # ------------------------------------------------------------ fills
+
+    def _close(self, account: int, market: int, qty: int, value: int) -> int:
+        """Close part of a position for `value`, and return what it realised (POS-001..POS-003)."""
+        holding = self._holding(account, market)
+        total = abs(holding.qty)
+        cost = holding.cost * qty // total
+        realised = value - cost
+        if holding.mode == ISOLATED:
+            released = holding.margin * qty // total
+            stays = realised + released < 0
+            holding.margin += realised if stays else -released
+            self._pay(account, market, 0 if stays else realised + released)
+        else:
+            self._pay(account, market, realised)
+        holding.cost -= cost
+        holding.qty -= sign_of(holding.qty) * qty
+        self._sweep(account, market)
+        return realised
+
+    def _sweep(self, account: int, market: int) -> None:
+        """Move the margin of a position that is now flat to the wallet (POS-003)."""
+        self.last_markets[account, self._rules(market).asset] = market
+        holding = self._holding(account, market)
+        if holding.qty == 0:
+            self._pay(account, market, holding.margin)
+            holding.margin = 0
+
+    def _open(self, account: int, market: int, side: int, qty: int, price: int) -> None:
+        """Open, and move an isolated position's margin from the wallet (POS-004)."""
+        self.last_markets[account, self._rules(market).asset] = market
+        holding = self._holding(account, market)
+        if holding.qty == 0:
+            holding.opened_seq = self.seq
+        holding.qty += side * qty
+        holding.cost += side * self._value(market, price, qty)
+        if holding.mode == ISOLATED:
+            notional = self._value(market, self.marks[market], abs(holding.qty))
+            rate = max(holding.leverage_ppm, self._tier(market, notional)[1])
+            wallet = self.wallets.get((account, self._rules(market).asset), 0)
+            moved = min(ceil_div(self._value(market, price, qty) * rate, PPM), max(0, wallet))
+            self._pay(account, market, -moved)
+            holding.margin += moved
+
+    def _fill(self, account: int, market: int, side: int, qty: int, price: int, fee_ppm: int) -> tuple[int, int]:
+        """Book one side of a fill, and return its fee and the change of its isolated margin."""
+        holding = self._holding(account, market)
+        before = holding.margin
+        fee = 0 if account == EXTERNAL else ceil_div(self._value(market, price, qty) * fee_ppm, PPM)
+        self._pay(account, market, -fee)
+        self.sums[self._rules(market).asset].fees += fee
+        closed = min(qty, abs(holding.qty)) if holding.qty * side < 0 else 0
+        if closed:
+            self._close(account, market, closed, -side * self._value(market, price, closed))
+        if closed < qty:
+            self._open(account, market, side, qty - closed, price)
+        return fee, holding.margin - before

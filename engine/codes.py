@@ -1,0 +1,232 @@
+"""Every small integer that crosses a boundary, with its name, its meaning and its rule.
+
+A leaf: it imports nothing.  Kernels see the plain ints (frozen when compiled); everything else prints names from the
+tables at the bottom.  Command, event and reject numbers are part of the recorded formats: never renumber, only append.
+"""
+
+# ---------------------------------------------------------------- commands (CMD-001)
+PLACE = 1
+CANCEL = 2
+CANCEL_ALL = 3
+AMEND = 4
+DEPOSIT = 5
+WITHDRAW = 6
+MOVE_MARGIN = 7
+SET_LEVERAGE = 8
+SET_MARGIN_MODE = 9
+INDEX = 10
+MARK = 11
+LEVEL = 12
+PRINT = 13
+FUNDING = 14
+FUND_DEPOSIT = 15
+CLOCK = 16
+ASSIGN = 17  # a position brought from elsewhere, against the outside (POS-006)
+
+# sides; a position's sign and an order's side are the same numbers
+BUY = 1
+SELL = -1
+
+# time in force
+GTC = 0
+IOC = 1
+FOK = 2
+
+# command flags, a bit set
+MARKET_ORDER = 1  # place: no limit of its own, the order collar is the limit
+POST_ONLY = 2
+REDUCE_ONLY = 4
+OFF_BOOK = 8  # print: INSURANCE_FUND, ADL, NA prints of a venue; moves nothing
+STP_NEWEST = 16  # self-trade prevention: cancel the incoming order
+STP_OLDEST = 32  # ... the resting one; both bits: both orders
+
+# margin modes
+CROSS = 0
+ISOLATED = 1
+
+# ---------------------------------------------------------------- events (EVT-001)
+ACCEPTED = 1
+REJECTED = 2
+TRADE = 3
+CANCELED = 4
+AMENDED = 5
+MARK_MOVED = 6
+MARGIN_CALL = 7
+LIQUIDATION_STARTED = 8
+LIQUIDATION_FILL = 9
+LIQUIDATION_ENDED = 10
+TAKEOVER = 11
+FUND_CREDIT = 12
+FUND_DEBIT = 13
+DEFICIT = 14
+ADL_STARTED = 15
+ADL_FILL = 16
+ADL_NOTICE = 17
+HAIRCUT = 18
+FUNDING_PAYMENT = 19
+
+# ---------------------------------------------------------------- reasons inside events
+# canceled
+BY_USER = 1
+BY_IOC = 2
+BY_SELF_TRADE = 3
+BY_REDUCE_ONLY = 4
+BY_LIQUIDATION = 5
+BY_ADL = 6
+# adl_started
+FUND_SHORT = 1  # the fund cannot pay for the next lot the book offers
+BOOK_EMPTY = 2  # nothing (more) rests inside the liquidation collar
+
+# ---------------------------------------------------------------- rejects (CMD-002)
+UNKNOWN_COMMAND = 101
+TIME_REVERSED = 102
+UNKNOWN_MARKET = 103
+UNKNOWN_ACCOUNT = 104
+BAD_SIDE = 105
+BAD_PRICE = 106
+BAD_QTY = 107
+BAD_AMOUNT = 108
+BAD_FLAGS = 109
+BAD_ORDER_ID = 110
+DUPLICATE_ORDER_ID = 201
+UNKNOWN_ORDER = 202
+POST_ONLY_CROSSES = 203
+FOK_UNFILLABLE = 204
+NOTHING_TO_REDUCE = 205
+NO_MARK = 301
+INSUFFICIENT_MARGIN = 302
+OPEN_INTEREST_LIMIT = 303
+MONEY_LIMIT = 304
+POSITION_OPEN = 305
+BAD_LEVERAGE = 306
+NOT_ISOLATED = 307
+
+# ---------------------------------------------------------------- batch status
+OK = 0
+EVENTS_FULL = 501
+ORDERS_FULL = 502
+POSITIONS_FULL = 503
+ACCOUNTS_FULL = 504
+BROKEN_ROUNDS = 901  # the trigger rounds did not settle (STEP-004)
+BROKEN_MONEY = 902  # a balance left the proven range (NUM-006)
+
+# ---------------------------------------------------------------- policies; the position in the tuple is the code (LIQ-002)
+MARK_MODELS = ("recorded", "index", "last")
+MARK_RECORDED, MARK_INDEX, MARK_LAST = 0, 1, 2
+POLICIES: dict[str, tuple[str, ...]] = {
+    "kind": ("linear",),
+    "mark_model": MARK_MODELS,
+    "margin_mode": ("cross", "isolated"),
+    "refill": ("tape",),
+    "cancel": ("account",),
+    "size": ("full",),
+    "limit": ("none",),
+    "surplus": ("fund",),
+    "backstop": ("adl",),
+    "adl_trigger": ("fund_empty",),
+    "adl_price": ("bankruptcy",),
+    "adl_score": ("bitmex",),
+    "adl_allocation": ("queue",),
+    "adl_fees": ("on", "off"),
+    "lights": ("rank",),
+}
+
+EXTERNAL = 0  # the account that is the recorded market's other side (OUT-001)
+
+# ---------------------------------------------------------------- fixed numbers of the rules
+PPM = 1_000_000
+PPB = 1_000_000_000  # funding rates and scores
+ROUNDS_MAX = 10_000  # trigger rounds within one command (STEP-004)
+VALUE_MAX = 1 << 58  # the largest notional a market may hold (NUM-006)
+MONEY_MAX = 1 << 60  # the largest deposits, and outside cash, of one asset (NUM-006)
+SATURATED = 1 << 62  # scores and ratios stop here (NUM-005)
+PRICE_MAX_LIMIT = (1 << 31) - 1
+MARKETS_MAX = 16
+TIERS_MAX = 64
+
+COMMAND_NAMES: dict[int, str] = {
+    PLACE: "place",
+    CANCEL: "cancel",
+    CANCEL_ALL: "cancel_all",
+    AMEND: "amend",
+    DEPOSIT: "deposit",
+    WITHDRAW: "withdraw",
+    MOVE_MARGIN: "move_margin",
+    SET_LEVERAGE: "set_leverage",
+    SET_MARGIN_MODE: "set_margin_mode",
+    INDEX: "index",
+    MARK: "mark",
+    LEVEL: "level",
+    PRINT: "print",
+    FUNDING: "funding",
+    FUND_DEPOSIT: "fund_deposit",
+    CLOCK: "clock",
+    ASSIGN: "assign",
+}
+
+EVENT_NAMES: dict[int, str] = {
+    ACCEPTED: "accepted",
+    REJECTED: "rejected",
+    TRADE: "trade",
+    CANCELED: "canceled",
+    AMENDED: "amended",
+    MARK_MOVED: "mark",
+    MARGIN_CALL: "margin_call",
+    LIQUIDATION_STARTED: "liquidation_started",
+    LIQUIDATION_FILL: "liquidation_fill",
+    LIQUIDATION_ENDED: "liquidation_ended",
+    TAKEOVER: "takeover",
+    FUND_CREDIT: "fund_credit",
+    FUND_DEBIT: "fund_debit",
+    DEFICIT: "deficit",
+    ADL_STARTED: "adl_started",
+    ADL_FILL: "adl_fill",
+    ADL_NOTICE: "adl_notice",
+    HAIRCUT: "haircut",
+    FUNDING_PAYMENT: "funding_payment",
+}
+
+CANCEL_NAMES: dict[int, str] = {
+    BY_USER: "user",
+    BY_IOC: "ioc",
+    BY_SELF_TRADE: "self_trade",
+    BY_REDUCE_ONLY: "reduce_only",
+    BY_LIQUIDATION: "liquidation",
+    BY_ADL: "adl",
+}
+
+# code -> (name, what was wrong, rule)
+REJECTS: dict[int, tuple[str, str, str]] = {
+    UNKNOWN_COMMAND: ("unknown_command", "the command kind is not one of the table's", "CMD-002"),
+    TIME_REVERSED: ("time_reversed", "the command is older than the one before it", "CMD-002"),
+    UNKNOWN_MARKET: ("unknown_market", "the market index is not configured", "CMD-002"),
+    UNKNOWN_ACCOUNT: ("unknown_account", "the account is negative, or is the outside's", "CMD-002"),
+    BAD_SIDE: ("bad_side", "the side is neither 1 (buy) nor -1 (sell)", "CMD-002"),
+    BAD_PRICE: ("bad_price", "the price is outside 1..price_max_tick", "CMD-002"),
+    BAD_QTY: ("bad_qty", "the quantity is outside 1..order_max_lot", "CMD-002"),
+    BAD_AMOUNT: ("bad_amount", "the amount is outside the command's range", "CMD-002"),
+    BAD_FLAGS: ("bad_flags", "the flags or the time in force contradict each other", "CMD-002"),
+    BAD_ORDER_ID: ("bad_order_id", "an order id must be positive", "CMD-002"),
+    DUPLICATE_ORDER_ID: ("duplicate_order_id", "an order with this id still rests", "CMD-003"),
+    UNKNOWN_ORDER: ("unknown_order", "no such order of this account rests", "CMD-003"),
+    POST_ONLY_CROSSES: ("post_only_crosses", "the post-only order would trade at once", "MATCH-006"),
+    FOK_UNFILLABLE: ("fok_unfillable", "the whole quantity cannot be had inside the limit", "MATCH-007"),
+    NOTHING_TO_REDUCE: ("nothing_to_reduce", "the account has no position this order could reduce", "MATCH-008"),
+    NO_MARK: ("no_mark", "the market has no mark price yet", "MARGIN-006"),
+    INSUFFICIENT_MARGIN: ("insufficient_margin", "the free collateral does not cover the command", "MARGIN-006"),
+    OPEN_INTEREST_LIMIT: ("open_interest_limit", "the market's open interest would pass its limit", "NUM-006"),
+    MONEY_LIMIT: ("money_limit", "the asset's total would leave the proven range", "NUM-006"),
+    POSITION_OPEN: ("position_open", "the margin mode changes only without position or orders", "MARGIN-008"),
+    BAD_LEVERAGE: ("bad_leverage", "the leverage is below 1 or above the first tier's maximum", "MARGIN-007"),
+    NOT_ISOLATED: ("not_isolated", "the account has no isolated position in this market", "MARGIN-009"),
+}
+
+STATUS_NAMES: dict[int, str] = {
+    OK: "ok",
+    EVENTS_FULL: "events_full",
+    ORDERS_FULL: "orders_full",
+    POSITIONS_FULL: "positions_full",
+    ACCOUNTS_FULL: "accounts_full",
+    BROKEN_ROUNDS: "broken_rounds",
+    BROKEN_MONEY: "broken_money",
+}

@@ -1,0 +1,99 @@
+"""Exact products with rates: one multiplication of 128 bits, one division, a stated direction (NUM-004)."""
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from engine._jit import JIT_DISABLED, helper, inlined
+from engine.codes import SATURATED
+
+if JIT_DISABLED:
+
+    def mul_wide(a, b):
+        """Return the high and low 64 bits of the signed product `a x b`."""
+        product = int(a) * int(b)
+        low = product & ((1 << 64) - 1)
+        return product >> 64, low - (1 << 64) if low >> 63 else low
+
+else:
+
+    @intrinsic
+    def mul_wide(typingctx, a, b):
+        """Return the high and low 64 bits of the signed product `a x b`."""
+
+        def codegen(context, builder, signature, args):
+            word, wide = ir.IntType(64), ir.IntType(128)
+            product = builder.mul(builder.sext(args[0], wide), builder.sext(args[1], wide))
+            low = builder.trunc(product, word)
+            high = builder.trunc(builder.ashr(product, ir.Constant(wide, 64)), word)
+            return context.make_tuple(builder, signature.return_type, (high, low))
+
+        return types.UniTuple(types.int64, 2)(types.int64, types.int64), codegen
+
+
+@helper
+def divide_wide(high, low, c):
+    """Return floor((high x 2**64 + low) / c) for c > 0, held within +-SATURATED.
+
+    Restoring division, a bit at a time: the rare path, for products beyond 63 bits.
+    """
+    one = np.uint64(1)
+    negative = high < 0
+    upper = np.uint64(high & 0x7FFFFFFFFFFFFFFF) | (one << np.uint64(63) if negative else np.uint64(0))
+    lower = np.uint64(low & 0x7FFFFFFFFFFFFFFF) | (one << np.uint64(63) if low < 0 else np.uint64(0))
+    if negative:
+        lower = ~lower
+        upper = ~upper
+        if lower == ~np.uint64(0):
+            lower = np.uint64(0)
+            upper = upper + one
+        else:
+            lower = lower + one
+    divisor = np.uint64(c)
+    if upper >= divisor:
+        return -SATURATED if negative else SATURATED
+    rest = upper
+    quotient = np.uint64(0)
+    for bit in range(64):
+        rest = (rest << one) | ((lower >> np.uint64(63 - bit)) & one)
+        quotient = quotient << one
+        if rest >= divisor:
+            rest = rest - divisor
+            quotient = quotient | one
+    if quotient >= np.uint64(SATURATED):
+        return -SATURATED if negative else SATURATED
+    result = np.int64(quotient)
+    if negative:
+        return -result - (1 if rest > np.uint64(0) else 0)
+    return result
+
+
+@helper
+def mul_div_floor(a, b, c):
+    """Return floor(a x b / c) for c > 0, exact; beyond +-2**62 it is held there.
+
+    Source: NUM-004.
+    """
+    high, low = mul_wide(a, b)
+    if high == (low >> 63):
+        return np.int64(low // c)
+    return np.int64(divide_wide(np.int64(high), np.int64(low), c))
+
+
+@helper
+def mul_div_ceil(a, b, c):
+    """Return ceil(a x b / c) for c > 0, exact.
+
+    Source: NUM-004.
+    """
+    return -mul_div_floor(-a, b, c)
+
+
+@inlined
+def saturate(x):
+    """Hold a score or ratio within +-2**62.
+
+    Source: NUM-005.
+    """
+    return min(max(x, -SATURATED), SATURATED)

@@ -1,0 +1,185 @@
+"""The insurance fund, and what happens when it is not enough: haircut, then insolvency (DEF-001..DEF-003, FUND-002)."""
+
+import numpy as np
+
+from engine._jit import helper
+from engine.codes import DEFICIT, FUND_CREDIT, FUND_DEBIT, HAIRCUT, ISOLATED
+from engine.kernels.account import wallet_index
+from engine.kernels.emit import emit
+from engine.kernels.fixed import mul_div_floor
+from engine.kernels.margin import domain_of, find_position, measure_domain, value_at_mark
+from engine.kernels.trigger import touch_account
+from engine.layout import NIL
+
+
+@helper
+def fund_of(st, market):
+    """Return the index of a market's fund."""
+    return np.int64(st.markets[market]["fund"])
+
+
+@helper
+def credit_fund(st, market, account, amount_quote, fee_quote):
+    """Pay a surplus into the market's fund; `fee_quote` of it is the liquidation fee.
+
+    Source: LIQ-006.
+    """
+    if amount_quote == 0:
+        return
+    number = fund_of(st, market)
+    add_to_fund(st, number, amount_quote)
+    event = st.events[emit(st, FUND_CREDIT, 0, market, account)]
+    event["other"] = number
+    event["amount_quote"] = amount_quote
+    event["other_amount_quote"] = fee_quote
+
+
+@helper
+def add_to_fund(st, number, amount_quote):
+    """Raise a fund; its low follows until it has been drawn on."""
+    fund = st.funds[number]
+    fund["balance_quote"] += amount_quote
+    if not fund["debited"]:
+        fund["low_quote"] = fund["balance_quote"]
+
+
+@helper
+def debit_fund(st, market, account, amount_quote, deficit_id):
+    """Draw on the market's fund for a deficit; the caller never asks for more than it holds.
+
+    Source: LIQ-007, FUND-002.
+    """
+    if amount_quote == 0:
+        return
+    number = fund_of(st, market)
+    fund = st.funds[number]
+    fund["balance_quote"] -= amount_quote
+    if not fund["debited"]:
+        fund["low_quote"] = fund["balance_quote"]
+    fund["low_quote"] = min(fund["low_quote"], fund["balance_quote"])
+    fund["debited"] = 1
+    event = st.events[emit(st, FUND_DEBIT, 0, market, account)]
+    event["other"] = number
+    event["amount_quote"] = amount_quote
+    event["order_id"] = deficit_id
+
+
+@helper
+def next_deficit(st):
+    """Return a new deficit id.
+
+    Source: DEF-001.
+    """
+    st.head[0]["deficit_id"] += 1
+    return st.head[0]["deficit_id"]
+
+
+@helper
+def emit_deficit(st, deficit_id, market, account, side, price_tick, lots, amount_quote):
+    """Emit a deficit and return its index; the caller names the payers.
+
+    Source: EVT-002.
+    """
+    index = emit(st, DEFICIT, 0, market, account)
+    event = st.events[index]
+    event["order_id"] = deficit_id
+    event["side"] = side
+    event["price_tick"] = price_tick
+    event["qty_lot"] = lots
+    event["amount_quote"] = amount_quote
+    return index
+
+
+@helper
+def gain_of(st, slot):
+    """Return what a haircut may take of a position: its unrealised gain, at most its domain's equity.
+
+    Source: DEF-002.
+    """
+    position = st.positions[slot]
+    gain = value_at_mark(st, slot) - position["cost_quote"]
+    if position["qty_lot"] == 0 or gain <= 0:
+        return np.int64(0)
+    equity, _, _ = measure_domain(st, domain_of(st, slot))
+    return max(min(gain, equity), 0)
+
+
+@helper
+def sum_gains(st, market):
+    """Return (sum of gains, winners) of a market."""
+    total = np.int64(0)
+    count = np.int64(0)
+    for account in range(1, len(st.accounts)):
+        slot = find_position(st, account, market)
+        if slot != NIL:
+            gain = gain_of(st, slot)
+            if gain > 0:
+                total += gain
+                count += 1
+    return total, count
+
+
+@helper
+def cut_winner(st, slot, cut_quote, deficit_id, count):
+    """Take a cut from a winner's wallet or margin.
+
+    Source: DEF-002.
+    """
+    position = st.positions[slot]
+    account = np.int64(position["account"])
+    index = emit(st, HAIRCUT, 0, np.int64(position["market"]), account)
+    event = st.events[index]
+    event["amount_quote"] = cut_quote
+    event["order_id"] = deficit_id
+    event["count"] = count
+    if position["mode"] == ISOLATED:
+        position["margin_quote"] -= cut_quote
+        event["margin_quote"] = -cut_quote
+    else:
+        st.wallets[wallet_index(st, slot)]["balance_quote"] -= cut_quote
+    touch_account(st, account, slot)
+
+
+@helper
+def cut_winners(st, market, lack_quote, deficit_id):
+    """Cut winners' gains pro rata for what is lacking; return (paid by haircut, rounding received).
+
+    Source: DEF-002.
+    """
+    total, count = sum_gains(st, market)
+    taken = np.int64(0)
+    if total == 0:
+        return taken, taken
+    paid = min(lack_quote, total)
+    for account in range(1, len(st.accounts)):
+        slot = find_position(st, account, market)
+        if slot == NIL:
+            continue
+        gain = gain_of(st, slot)
+        cut = gain - mul_div_floor(gain, total - paid, total)
+        if cut > 0:
+            taken += cut
+            cut_winner(st, slot, cut, deficit_id, count)
+    st.assets[st.markets[market]["asset"]]["rounding_quote"] += taken - paid
+    return paid, taken - paid
+
+
+@helper
+def cover_deficit(st, deficit_id, market, account, side, price_tick, lots, amount_quote):
+    """Have a deficit paid by the fund as far as it goes, then by haircut; book the rest as insolvency.
+
+    Source: LIQ-009, LIQ-011, DEF-003.
+    """
+    by_fund = min(amount_quote, st.funds[fund_of(st, market)]["balance_quote"])
+    debit_fund(st, market, account, by_fund, deficit_id)
+    by_haircut = np.int64(0)
+    rounding = np.int64(0)
+    if by_fund < amount_quote:
+        by_haircut, rounding = cut_winners(st, market, amount_quote - by_fund, deficit_id)
+    unpaid = amount_quote - by_fund - by_haircut
+    st.assets[st.markets[market]["asset"]]["insolvency_quote"] -= unpaid
+    event = st.events[emit_deficit(st, deficit_id, market, account, side, price_tick, lots, amount_quote)]
+    event["other_amount_quote"] = by_fund
+    event["margin_quote"] = by_haircut
+    event["other_margin_quote"] = unpaid
+    event["other_fee_quote"] = rounding

@@ -1,0 +1,61 @@
+"""Funding: paid position to position, exact to the unit (FUND-001)."""
+
+import numpy as np
+
+from engine._jit import helper
+from engine.codes import BAD_AMOUNT, FUNDING_PAYMENT, ISOLATED, NO_MARK, OK, PPB
+from engine.kernels.account import wallet_index
+from engine.kernels.emit import emit
+from engine.kernels.fixed import mul_div_floor
+from engine.kernels.margin import find_position, value_at_mark
+from engine.kernels.trigger import touch_account
+from engine.layout import NIL
+
+
+@helper
+def pay_position(st, slot, rate_ppb):
+    """Book one position's payment; return it, received positive.
+
+    Source: FUND-001.
+    """
+    position = st.positions[slot]
+    market = np.int64(position["market"])
+    flow = value_at_mark(st, slot)
+    # received = -rate x value; payers round up in magnitude and receivers down: both are the floor of the signed flow
+    received = mul_div_floor(-flow, rate_ppb, PPB)
+    if received == 0:
+        return received
+    account = np.int64(position["account"])
+    event = st.events[emit(st, FUNDING_PAYMENT, 0, market, account)]
+    event["amount_quote"] = received
+    event["qty_lot"] = position["qty_lot"]
+    event["mark_tick"] = st.markets[market]["mark_tick"]
+    if position["mode"] == ISOLATED:
+        position["margin_quote"] += received
+        event["margin_quote"] = received
+    else:
+        st.wallets[wallet_index(st, slot)]["balance_quote"] += received
+    touch_account(st, account, slot)
+    return received
+
+
+@helper
+def pay_funding(st, command):
+    """Apply a funding command.
+
+    Source: FUND-001.
+    """
+    market = np.int64(command["market"])
+    rules = st.markets[market]
+    rate_ppb = command["amount_quote"]
+    if rate_ppb > PPB or rate_ppb < -PPB:
+        return BAD_AMOUNT
+    if rules["mark_tick"] == 0:
+        return NO_MARK
+    total = np.int64(0)
+    for account in range(len(st.accounts)):
+        slot = find_position(st, account, market)
+        if slot != NIL and st.positions[slot]["qty_lot"] != 0:
+            total += pay_position(st, slot, rate_ppb)
+    st.assets[rules["asset"]]["rounding_quote"] -= total
+    return OK

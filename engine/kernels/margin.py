@@ -1,0 +1,242 @@
+"""Equity, maintenance, initial margin, free collateral: computes, never decides."""
+
+import numpy as np
+
+from engine._jit import helper, inlined
+from engine.codes import CROSS, ISOLATED, PPM, TIERS_MAX
+from engine.kernels.fixed import mul_div_ceil, mul_div_floor
+from engine.layout import NIL
+
+
+@inlined
+def cross_code(st, account, asset):
+    """Return the code of an account's cross domain in an asset: odd, its wallet's index above."""
+    return (account * st.head[0]["asset_count"] + asset) * 2 + 1
+
+
+@inlined
+def find_position(st, account, market):
+    """Return the slot of an account's position in a market, or NIL; O(markets of the account)."""
+    slot = np.int64(st.accounts[account]["positions_head"])
+    while slot != NIL and st.positions[slot]["market"] < market:
+        slot = np.int64(st.positions[slot]["next_owned"])
+    if slot != NIL and st.positions[slot]["market"] != market:
+        slot = np.int64(NIL)
+    return slot
+
+
+@helper
+def make_position(st, account, market):
+    """Return the slot of an account's position, created flat with the market's defaults if there is none.
+
+    The batch loop has seen to it that a slot is free.  The account's positions stay linked by rising market.
+    """
+    found = find_position(st, account, market)
+    if found != NIL:
+        return found
+    head = st.head[0]
+    slot = head["position_used"]
+    head["position_used"] += 1
+    rules = st.markets[market]
+    position = st.positions[slot]
+    position["account"] = account
+    position["market"] = market
+    position["orders_head"] = NIL
+    position["leverage_ppm"] = rules["leverage_ppm"]
+    position["mode"] = rules["margin_mode"]
+    before = np.int64(NIL)
+    after = np.int64(st.accounts[account]["positions_head"])
+    while after != NIL and st.positions[after]["market"] < market:
+        before = after
+        after = np.int64(st.positions[after]["next_owned"])
+    position["next_owned"] = after
+    if before == NIL:
+        st.accounts[account]["positions_head"] = slot
+    else:
+        st.positions[before]["next_owned"] = slot
+    return slot
+
+
+@inlined
+def value_at(st, market, price_tick, qty_lot):
+    """Return price x quantity in money; signed like the quantity.
+
+    Source: NUM-002.
+    """
+    return price_tick * qty_lot * st.markets[market]["multiplier"]
+
+
+@inlined
+def find_tier(st, market, notional):
+    """Return the index in `tiers` of the tier a notional falls in."""
+    tier = market * TIERS_MAX
+    last = tier + st.markets[market]["tier_count"] - 1
+    while tier < last and st.tiers[tier + 1]["floor_quote"] <= notional:
+        tier += 1
+    return tier
+
+
+@helper
+def maintenance_of(st, market, notional):
+    """Return the maintenance requirement of a position's notional.
+
+    Source: MARGIN-002.
+    """
+    tier = st.tiers[find_tier(st, market, notional)]
+    return mul_div_ceil(notional, tier["maintenance_ppm"], PPM) - tier["deduction_quote"]
+
+
+@helper
+def initial_rate(st, slot, notional):
+    """Return the initial rate in ppm: the account's leverage or the tier's, whichever asks more.
+
+    Source: MARGIN-003.
+    """
+    position = st.positions[slot]
+    tier = st.tiers[find_tier(st, np.int64(position["market"]), notional)]
+    return max(np.int64(position["leverage_ppm"]), tier["initial_ppm"])
+
+
+@helper
+def initial_of(st, slot, lots):
+    """Return the initial margin of `lots` at the mark.
+
+    Source: MARGIN-003.
+    """
+    if lots == 0:
+        return np.int64(0)
+    market = np.int64(st.positions[slot]["market"])
+    notional = value_at(st, market, st.markets[market]["mark_tick"], lots)
+    return mul_div_ceil(notional, initial_rate(st, slot, notional), PPM)
+
+
+@inlined
+def value_at_mark(st, slot):
+    """Return the signed value of a position at its market's mark."""
+    market = np.int64(st.positions[slot]["market"])
+    return value_at(st, market, st.markets[market]["mark_tick"], st.positions[slot]["qty_lot"])
+
+
+@helper
+def position_maintenance(st, slot):
+    """Return the maintenance requirement of one position at the mark."""
+    return maintenance_of(st, np.int64(st.positions[slot]["market"]), abs(value_at_mark(st, slot)))
+
+
+@inlined
+def is_cross(st, slot, asset):
+    """Return whether a position is open and part of the account's cross domain in `asset`."""
+    position = st.positions[slot]
+    return position["qty_lot"] != 0 and position["mode"] == CROSS and st.markets[position["market"]]["asset"] == asset
+
+
+@helper
+def measure_cross(st, account, asset):
+    """Return (equity, maintenance, positions) of an account's cross domain in an asset.
+
+    Source: MARGIN-001.
+    """
+    equity = st.wallets[account * st.head[0]["asset_count"] + asset]["balance_quote"]
+    maintenance = np.int64(0)
+    count = np.int64(0)
+    slot = np.int64(st.accounts[account]["positions_head"])
+    while slot != NIL:
+        if is_cross(st, slot, asset):
+            equity += value_at_mark(st, slot) - st.positions[slot]["cost_quote"]
+            maintenance += position_maintenance(st, slot)
+            count += 1
+        slot = np.int64(st.positions[slot]["next_owned"])
+    return equity, maintenance, count
+
+
+@helper
+def measure_isolated(st, slot):
+    """Return (equity, maintenance, positions) of an isolated position; all 0 when it is flat.
+
+    Source: MARGIN-001.
+    """
+    position = st.positions[slot]
+    if position["qty_lot"] == 0:
+        return np.int64(0), np.int64(0), np.int64(0)
+    equity = position["margin_quote"] + value_at_mark(st, slot) - position["cost_quote"]
+    return equity, position_maintenance(st, slot), np.int64(1)
+
+
+@helper
+def measure_domain(st, code):
+    """Return (equity, maintenance, positions) of a domain: odd codes are wallets, even ones isolated positions.
+
+    Source: MARGIN-001.
+    """
+    if code & 1:
+        wallet = code >> 1
+        assets = st.head[0]["asset_count"]
+        return measure_cross(st, wallet // assets, wallet % assets)
+    return measure_isolated(st, code >> 1)
+
+
+@helper
+def domain_of(st, slot):
+    """Return the code of the domain a position belongs to."""
+    position = st.positions[slot]
+    if position["mode"] == ISOLATED:
+        return slot * 2
+    return cross_code(st, np.int64(position["account"]), np.int64(st.markets[position["market"]]["asset"]))
+
+
+@helper
+def share_of(st, slot):
+    """Return a position's share of its domain's equity, in proportion to maintenance.
+
+    Source: MARGIN-005.
+    """
+    equity, maintenance, count = measure_domain(st, domain_of(st, slot))
+    if count == 1:
+        return equity
+    return mul_div_floor(equity, position_maintenance(st, slot), maintenance)
+
+
+@inlined
+def worst_side(st, slot):
+    """Return the largest quantity the position can reach through its resting orders, at least its own.
+
+    Source: MARGIN-006.
+    """
+    position = st.positions[slot]
+    return max(position["qty_lot"] + position["buy_lot"], position["sell_lot"] - position["qty_lot"])
+
+
+@helper
+def measure_free(st, account, asset):
+    """Return (free collateral, withdrawable) of an account in an asset.
+
+    Source: MARGIN-006.
+    """
+    wallet = st.wallets[account * st.head[0]["asset_count"] + asset]["balance_quote"]
+    equity = wallet
+    reserved = np.int64(0)
+    isolated = np.int64(0)
+    slot = np.int64(st.accounts[account]["positions_head"])
+    while slot != NIL:
+        position = st.positions[slot]
+        rules = st.markets[position["market"]]
+        if rules["asset"] == asset and rules["mark_tick"] > 0:
+            if position["mode"] == CROSS:
+                equity += value_at_mark(st, slot) - position["cost_quote"]
+                reserved += initial_of(st, slot, worst_side(st, slot))
+            else:
+                isolated += initial_of(st, slot, worst_side(st, slot)) - initial_of(st, slot, abs(position["qty_lot"]))
+        slot = np.int64(position["next_owned"])
+    free = equity - reserved - isolated
+    return free, min(free, wallet - isolated)
+
+
+@helper
+def show_bankruptcy(st, market, worth_quote, lots):
+    """Return the tick that stands for the exact bankruptcy value of signed `lots`, rounded up for longs, down for shorts.
+
+    Source: MARGIN-005.
+    """
+    unit = lots * st.markets[market]["multiplier"]
+    tick = -((-worth_quote) // unit) if lots > 0 else worth_quote // unit
+    return np.int64(min(max(tick, 0), 0x7FFFFFFF))

@@ -1,0 +1,99 @@
+"""Questions about the state, asked from outside a batch: nothing here changes money."""
+
+import numpy as np
+
+from engine._jit import helper, kernel
+from engine.codes import EXTERNAL
+from engine.kernels.adl import build_queue
+from engine.kernels.box import StateBox
+from engine.kernels.heap import pop_heap
+from engine.kernels.idmap import put_id
+from engine.kernels.margin import domain_of, find_position, measure_domain, share_of, show_bankruptcy, value_at_mark
+from engine.layout import NIL
+
+
+@kernel
+def index_orders(state):
+    """Fill an empty id map from the resting orders, after the map was made anew."""
+    st = StateBox(*state)
+    for slot in range(st.head[0]["order_used"]):
+        order = st.orders[slot]
+        if order["qty_lot"] > 0 and order["account"] != EXTERNAL:
+            put_id(st, order["order_id"], slot)
+
+
+@kernel
+def list_queue(state, market, side):
+    """Return rows (account, score, qty_lot) of a side's ADL queue in the order the heap serves it.
+
+    Source: ADL-002.
+    """
+    st = StateBox(*state)
+    count = build_queue(st, market, side, -1)
+    found = np.zeros((count, 3), np.int64)
+    for rank in range(count):
+        entry = st.queue[0]
+        found[rank, 0] = entry["minor"]
+        found[rank, 1] = -entry["key"]
+        found[rank, 2] = st.positions[entry["item"]]["qty_lot"]
+        pop_heap(st.queue, count - rank)
+    return found
+
+
+@helper
+def is_liquidatable_at(st, slot, tick):
+    """Return whether a position's domain would be liquidatable with its market's mark at `tick`.
+
+    Source: MARGIN-004.
+    """
+    rules = st.markets[st.positions[slot]["market"]]
+    mark_tick = rules["mark_tick"]
+    rules["mark_tick"] = tick
+    equity, maintenance, _ = measure_domain(st, domain_of(st, slot))
+    rules["mark_tick"] = mark_tick
+    return equity < maintenance
+
+
+@kernel
+def find_liquidation_price(state, account, market):
+    """Return the first mark at which a position's domain is liquidatable, all other marks unchanged; 0: none.
+
+    Equity less requirement falls against the position, so a bisection finds the edge.  Source: MARGIN-011.
+    """
+    st = StateBox(*state)
+    if account == EXTERNAL or account >= len(st.accounts):
+        return np.int64(0)
+    slot = find_position(st, account, market)
+    if slot == NIL or st.positions[slot]["qty_lot"] == 0:
+        return np.int64(0)
+    near = np.int64(st.markets[market]["price_max_tick"])
+    far = np.int64(1)
+    if st.positions[slot]["qty_lot"] < 0:
+        near, far = far, near
+    if not is_liquidatable_at(st, slot, far):
+        return np.int64(0)
+    if is_liquidatable_at(st, slot, near):
+        return near
+    while abs(far - near) > 1:
+        middle = (far + near) // 2
+        if is_liquidatable_at(st, slot, middle):
+            far = middle
+        else:
+            near = middle
+    return far
+
+
+@kernel
+def find_bankruptcy_price(state, account, market):
+    """Return a position's bankruptcy price in ticks, 0 without a position.
+
+    Source: MARGIN-005.
+    """
+    st = StateBox(*state)
+    if account >= len(st.accounts):
+        return np.int64(0)
+    slot = find_position(st, account, market)
+    if slot == NIL or st.positions[slot]["qty_lot"] == 0:
+        return np.int64(0)
+    worth = value_at_mark(st, slot) - share_of(st, slot)
+    return show_bankruptcy(st, market, worth, st.positions[slot]["qty_lot"])

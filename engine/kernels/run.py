@@ -1,0 +1,238 @@
+"""The one loop and the one switch: commands in, events out (STEP-001)."""
+
+import numpy as np
+
+from engine._jit import helper, inlined, kernel
+from engine.codes import (
+    ACCOUNTS_FULL,
+    AMEND,
+    ASSIGN,
+    BAD_AMOUNT,
+    BROKEN_MONEY,
+    CANCEL,
+    CANCEL_ALL,
+    CLOCK,
+    DEPOSIT,
+    FUND_DEPOSIT,
+    FUNDING,
+    INDEX,
+    LEVEL,
+    MARK,
+    MONEY_LIMIT,
+    MONEY_MAX,
+    MOVE_MARGIN,
+    OK,
+    ORDERS_FULL,
+    PLACE,
+    POSITIONS_FULL,
+    PRINT,
+    REJECTED,
+    SET_LEVERAGE,
+    SET_MARGIN_MODE,
+    TIME_REVERSED,
+    UNKNOWN_ACCOUNT,
+    UNKNOWN_COMMAND,
+    UNKNOWN_MARKET,
+    WITHDRAW,
+)
+from engine.kernels.box import StateBox
+from engine.kernels.emit import emit
+from engine.kernels.fund import add_to_fund
+from engine.kernels.funding import pay_funding
+from engine.kernels.liquidate import run_triggers
+from engine.kernels.orders import (
+    accept_amount,
+    amend_order,
+    assign,
+    cancel_market,
+    cancel_one,
+    deposit,
+    move_margin,
+    place_order,
+    set_leverage,
+    set_margin_mode,
+    withdraw,
+)
+from engine.kernels.outside import apply_index, apply_mark, apply_print, set_level
+from engine.kernels.trigger import follow_last
+from engine.layout import NIL
+
+
+@helper
+def deposit_to_fund(st, command):
+    """Apply a fund deposit.
+
+    Source: CMD-005.
+    """
+    market, amount = np.int64(command["market"]), command["amount_quote"]
+    rules = st.markets[market]
+    asset = st.assets[rules["asset"]]
+    if amount < 1:
+        return BAD_AMOUNT
+    if amount > MONEY_MAX - asset["deposits_quote"]:
+        return MONEY_LIMIT
+    st.events[accept_amount(st, FUND_DEPOSIT, market, 0, amount)]["other"] = rules["fund"]
+    asset["deposits_quote"] += amount
+    add_to_fund(st, np.int64(rules["fund"]), amount)
+    return OK
+
+
+@inlined
+def is_feed(kind):
+    """Return whether a command kind belongs to no account."""
+    return kind >= INDEX and kind <= CLOCK
+
+
+@inlined
+def check_command(st, command, last_ns):
+    """Return OK, or what is wrong with a command before its kind is looked at.
+
+    Source: CMD-002.
+    """
+    kind = command["kind"]
+    if kind < PLACE or kind > ASSIGN:
+        return UNKNOWN_COMMAND
+    if command["ts_ns"] < last_ns:
+        return TIME_REVERSED
+    if kind != CLOCK and kind != CANCEL and kind != AMEND:
+        if command["market"] < 0 or command["market"] >= st.head[0]["market_count"]:
+            return UNKNOWN_MARKET
+    if not is_feed(kind) and command["account"] < 1:
+        return UNKNOWN_ACCOUNT
+    return OK
+
+
+@inlined
+def apply_account(st, kind, command):
+    """Apply a command of an account; return OK or its reject code."""
+    if kind == PLACE:
+        return place_order(st, command)
+    if kind == CANCEL:
+        return cancel_one(st, command)
+    if kind == AMEND:
+        return amend_order(st, command)
+    if kind == CANCEL_ALL:
+        return cancel_market(st, command)
+    if kind == DEPOSIT:
+        return deposit(st, command)
+    if kind == WITHDRAW:
+        return withdraw(st, command)
+    if kind == MOVE_MARGIN:
+        return move_margin(st, command)
+    if kind == SET_LEVERAGE:
+        return set_leverage(st, command)
+    if kind == SET_MARGIN_MODE:
+        return set_margin_mode(st, command)
+    return assign(st, command)
+
+
+@inlined
+def apply_feed(st, kind, command):
+    """Apply a command of the recorded market or the exchange; return OK or its reject code."""
+    if kind == LEVEL:
+        return set_level(st, command)
+    if kind == PRINT:
+        return apply_print(st, command)
+    if kind == MARK:
+        return apply_mark(st, command)
+    if kind == INDEX:
+        return apply_index(st, command)
+    if kind == FUNDING:
+        return pay_funding(st, command)
+    if kind == FUND_DEPOSIT:
+        return deposit_to_fund(st, command)
+    return OK
+
+
+@inlined
+def check_room(st, command):
+    """Return OK, or which array the shell must grow before this command.
+
+    A command takes at most one order slot and one position slot beyond those in use.
+    """
+    head = st.head[0]
+    kind = command["kind"]
+    if not is_feed(kind) and command["account"] >= len(st.accounts) and kind != CANCEL and kind != AMEND:
+        if check_command(st, command, head["ts_ns"]) == OK:
+            return ACCOUNTS_FULL
+    if head["order_free"] == NIL and head["order_used"] == len(st.orders):
+        return ORDERS_FULL
+    if head["position_used"] == len(st.positions):
+        return POSITIONS_FULL
+    return OK
+
+
+@helper
+def reject(st, command, code):
+    """Emit a rejection; it carries the command's own time, which does not move the clock.
+
+    Source: CMD-002.
+    """
+    event = st.events[emit(st, REJECTED, code, np.int64(command["market"]), np.int64(command["account"]))]
+    event["ts_ns"] = command["ts_ns"]
+    event["rank"] = command["kind"]
+    event["order_id"] = command["order_id"]
+
+
+@inlined
+def step(st, command):
+    """Apply one command and everything that follows from it; return OK or why the batch must stop.
+
+    Source: STEP-001, CMD-001.
+    """
+    head = st.head[0]
+    last_ns = head["ts_ns"]
+    kind = np.int64(command["kind"])
+    head["seq"] += 1
+    code = check_command(st, command, last_ns)
+    if code == OK:
+        head["ts_ns"] = command["ts_ns"]
+        code = apply_feed(st, kind, command) if is_feed(kind) else apply_account(st, kind, command)
+    if code != OK:
+        head["ts_ns"] = last_ns
+        reject(st, command, code)
+        return OK
+    follow_last(st)
+    status = run_triggers(st)
+    if head["fault"] != 0:
+        status = BROKEN_MONEY
+    return status
+
+
+@kernel
+def run_batch(state, commands):
+    """Apply `commands` in order until done, or until something needs the shell.
+
+    Parameters
+    ----------
+    state : State
+        Changed in place; every array C-contiguous.  `head[0].event_count` must be 0 on the first call of a batch.
+    commands : COMMAND[:]
+        C-contiguous and writeable (a read-only array would be another specialisation).
+
+    Returns
+    -------
+    status : int64
+        OK, ORDERS_FULL, POSITIONS_FULL, ACCOUNTS_FULL (grow and resume), BROKEN_ROUNDS, BROKEN_MONEY (stop).
+    next_index : int64
+        First command not applied; commands are all-or-nothing.
+    arrays : tuple
+        `levels, leaf_masks, page_masks, page_leaves, events`, which a batch may have replaced.
+
+    Notes
+    -----
+    Deterministic: no float, no clock, no hash order.  Not interruptible; the shell passes chunks.
+    Source: STEP-001, STATE-003.
+    """
+    st = StateBox(*state)
+    status = OK
+    index = 0
+    while index < len(commands):
+        status = check_room(st, commands[index])
+        if status != OK:
+            break
+        status = step(st, commands[index])
+        index += 1
+        if status != OK:
+            break
+    return status, index, (st.levels, st.leaf_masks, st.page_masks, st.page_leaves, st.events)

@@ -1,0 +1,334 @@
+"""Who a mark move touches: positions hang on a ladder at a price before which they cannot be liquidatable (MARGIN-010).
+
+A domain of one position hangs at its exact liquidation price, give or take a tick towards the mark.  A cross domain of
+several positions splits its slack among them in proportion to maintenance: while no mark has used up the part of its
+position, the sum cannot be used up.  A pop is only a suspicion: the round looks at the domain and hangs it again if it
+is healthy.
+"""
+
+import numpy as np
+
+from engine._jit import helper, inlined
+from engine.codes import CROSS, EXTERNAL, MARK_LAST, MARK_MOVED, PPM, PRICE_MAX_LIMIT
+from engine.kernels.emit import emit
+from engine.kernels.fixed import mul_div_ceil, mul_div_floor
+from engine.kernels.ladder import hang_node, unhang_node
+from engine.kernels.margin import (
+    domain_of,
+    find_tier,
+    is_cross,
+    measure_domain,
+    position_maintenance,
+    value_at,
+    value_at_mark,
+)
+from engine.layout import CALLED, NIL, PENDING, TOUCHED
+
+
+@inlined
+def read_flags(st, code):
+    """Return the flags of a domain."""
+    if code & 1:
+        return np.int64(st.wallets[code >> 1]["flags"])
+    return np.int64(st.positions[code >> 1]["flags"])
+
+
+@inlined
+def write_flags(st, code, flags):
+    """Set the flags of a domain."""
+    if code & 1:
+        st.wallets[code >> 1]["flags"] = flags
+    else:
+        st.positions[code >> 1]["flags"] = flags
+
+
+@helper
+def touch(st, code):
+    """Note that a domain's equity or positions changed: it is hung anew, and may be called again.
+
+    Source: STEP-005.
+    """
+    flags = read_flags(st, code)
+    if not flags & TOUCHED:
+        head = st.head[0]
+        st.touched[head["touched_count"]] = code
+        head["touched_count"] += 1
+    write_flags(st, code, (flags | TOUCHED) & ~CALLED)
+
+
+@helper
+def suspect(st, code):
+    """Have the next trigger round look at a domain."""
+    flags = read_flags(st, code)
+    if flags & PENDING:
+        return
+    head = st.head[0]
+    st.pending[head["pending_count"]] = code
+    head["pending_count"] += 1
+    write_flags(st, code, flags | PENDING)
+
+
+@helper
+def take_down(st, slot):
+    """Take a position off its trigger ladder, if it hangs."""
+    position = st.positions[slot]
+    if position["hung"] == 0:
+        return
+    ladder = np.int64(position["market"]) * 2 + 1
+    unhang_node(st, ladder, st.positions, slot, np.int64(position["hung"]), position["hung_lot"])
+    position["hung"] = 0
+
+
+@helper
+def hang_up(st, slot, tick):
+    """Hang a position under a trigger price."""
+    position = st.positions[slot]
+    side = np.int64(1 if position["qty_lot"] > 0 else -1)
+    position["price_tick"] = tick
+    position["hung"] = side
+    position["hung_lot"] = abs(position["qty_lot"])
+    hang_node(st, np.int64(position["market"]) * 2 + 1, st.positions, slot, side, position["hung_lot"])
+
+
+@inlined
+def divide_up(x, unit, rate):
+    """Return at least floor(x x 10**6 / (unit x rate)), by no more than 1 above it; all positive."""
+    whole = x // unit
+    if whole > 2 * PRICE_MAX_LIMIT:
+        return np.int64(2 * PRICE_MAX_LIMIT)
+    rest = x - whole * unit
+    part = rest * PPM // unit + 1 if unit < (1 << 42) else np.int64(PPM)
+    return (whole * PPM + part) // rate
+
+
+@inlined
+def divide_down(x, unit, rate):
+    """Return at most floor(x x 10**6 / (unit x rate)), by no more than 1 below it; all positive."""
+    whole = x // unit
+    if whole > 4 * PRICE_MAX_LIMIT:
+        return np.int64(2 * PRICE_MAX_LIMIT)
+    rest = x - whole * unit
+    part = rest * PPM // unit if unit < (1 << 42) else np.int64(0)
+    return (whole * PPM + part) // rate
+
+
+@inlined
+def scale_up(x, factor_ppm):
+    """Return ceil(x x factor / 10**6) for a rate x."""
+    return -((-x * factor_ppm) // PPM)
+
+
+@helper
+def trigger_of_long(st, slot, cash, factor_ppm):
+    """Return a price at or above the highest at which cash + PnL no longer covers the requirement; 0: none.
+
+    The requirement is convex in the notional, the largest of its tiers' lines; below the mark only the tiers up to
+    today's can bind.  Source: MARGIN-010.
+    """
+    position = st.positions[slot]
+    market = np.int64(position["market"])
+    unit = position["qty_lot"] * st.markets[market]["multiplier"]
+    tier = find_tier(st, market, value_at_mark(st, slot))
+    found = np.int64(0)
+    while True:
+        line = st.tiers[tier]
+        lack = position["cost_quote"] - cash - mul_div_floor(line["deduction_quote"], factor_ppm, PPM) + 2
+        if lack > 0:
+            found = max(found, divide_up(lack, unit, PPM - scale_up(line["maintenance_ppm"], factor_ppm)))
+        if found > PRICE_MAX_LIMIT or found * unit >= line["floor_quote"]:
+            return found
+        tier -= 1
+
+
+@helper
+def trigger_of_short(st, slot, cash, factor_ppm):
+    """Return a price at or below the lowest at which cash + PnL no longer covers the requirement.
+
+    Source: MARGIN-010.
+    """
+    position = st.positions[slot]
+    market = np.int64(position["market"])
+    unit = -position["qty_lot"] * st.markets[market]["multiplier"]
+    tier = find_tier(st, market, -value_at_mark(st, slot))
+    last = find_tier(st, market, np.int64(1) << 62)
+    found = np.int64(2 * PRICE_MAX_LIMIT)
+    while True:
+        line = st.tiers[tier]
+        room = cash - position["cost_quote"] + mul_div_floor(line["deduction_quote"], factor_ppm, PPM) - 2
+        rate = PPM + scale_up(line["maintenance_ppm"], factor_ppm)
+        found = min(found, divide_down(room, unit, rate) if room > 0 else np.int64(0))
+        if tier == last or found <= PRICE_MAX_LIMIT and found * unit < st.tiers[tier + 1]["floor_quote"]:
+            return found
+        tier += 1
+
+
+@helper
+def hang_single(st, slot, cash, factor_ppm):
+    """Hang the only position of a healthy domain that has `cash` beside it."""
+    position = st.positions[slot]
+    rules = st.markets[position["market"]]
+    if position["qty_lot"] > 0:
+        tick = min(trigger_of_long(st, slot, cash, factor_ppm), rules["mark_tick"] - 1)
+        if tick >= 1:
+            hang_up(st, slot, tick)
+    else:
+        tick = max(trigger_of_short(st, slot, cash, factor_ppm), rules["mark_tick"] + 1)
+        if tick <= rules["price_max_tick"]:
+            hang_up(st, slot, tick)
+
+
+@helper
+def hang_part(st, slot, slack, factor_ppm):
+    """Hang one of several positions where the mark alone would use up its part of the slack."""
+    position = st.positions[slot]
+    market = np.int64(position["market"])
+    rules = st.markets[market]
+    mark = rules["mark_tick"]
+    unit = abs(position["qty_lot"]) * rules["multiplier"]
+    if position["qty_lot"] > 0:
+        # falling, a long loses its value and its requirement shrinks: the value alone is the worst case
+        tick = mark - slack // unit - 1
+        if tick >= 1:
+            hang_up(st, slot, tick)
+        return
+    rate = st.tiers[find_tier(st, market, mark * unit)]["maintenance_ppm"]
+    room = divide_down(slack, unit, PPM + scale_up(rate, factor_ppm))
+    if mark + room > rules["price_max_tick"]:
+        room = rules["price_max_tick"] - mark
+    # rising, the notional may enter a higher tier: count with that tier's rate
+    higher = st.tiers[find_tier(st, market, value_at(st, market, mark + room, unit // rules["multiplier"]))]
+    if higher["maintenance_ppm"] > rate:
+        room = min(room, divide_down(slack, unit, PPM + scale_up(higher["maintenance_ppm"], factor_ppm)))
+    tick = mark + room + 1
+    if tick <= rules["price_max_tick"]:
+        hang_up(st, slot, tick)
+
+
+@helper
+def hang_cross(st, code, factor_ppm, equity, maintenance, count):
+    """Hang all positions of a healthy cross domain."""
+    assets = st.head[0]["asset_count"]
+    asset = (code >> 1) % assets
+    slack = max(equity - mul_div_ceil(maintenance, factor_ppm, PPM) - 2 * count, 0)
+    slot = np.int64(st.accounts[(code >> 1) // assets]["positions_head"])
+    while slot != NIL:
+        if is_cross(st, slot, asset):
+            if count == 1:
+                hang_single(st, slot, st.wallets[code >> 1]["balance_quote"], factor_ppm)
+            else:
+                part = mul_div_floor(slack, position_maintenance(st, slot), maintenance)
+                hang_part(st, slot, part, factor_ppm)
+        slot = np.int64(st.positions[slot]["next_owned"])
+
+
+@helper
+def take_down_domain(st, code):
+    """Take all positions of a domain off their ladders."""
+    if not code & 1:
+        take_down(st, code >> 1)
+        return
+    assets = st.head[0]["asset_count"]
+    slot = np.int64(st.accounts[(code >> 1) // assets]["positions_head"])
+    while slot != NIL:
+        position = st.positions[slot]
+        if position["mode"] == CROSS and st.markets[position["market"]]["asset"] == (code >> 1) % assets:
+            take_down(st, slot)
+        slot = np.int64(position["next_owned"])
+
+
+@inlined
+def asset_of(st, code):
+    """Return the asset of a domain."""
+    if code & 1:
+        return (code >> 1) % st.head[0]["asset_count"]
+    return np.int64(st.markets[st.positions[code >> 1]["market"]]["asset"])
+
+
+@helper
+def hang_domain(st, code):
+    """Hang a domain where it next needs a call or a liquidation, or suspect it if it needs one now.
+
+    Source: MARGIN-010.
+    """
+    take_down_domain(st, code)
+    equity, maintenance, count = measure_domain(st, code)
+    factor_ppm = np.int64(PPM)
+    call_ppm = st.assets[asset_of(st, code)]["call_ppm"]
+    if call_ppm > 0 and not read_flags(st, code) & CALLED:
+        factor_ppm = call_ppm
+    if equity < maintenance or equity < mul_div_ceil(maintenance, factor_ppm, PPM):
+        suspect(st, code)
+    elif count > 0:
+        if code & 1:
+            hang_cross(st, code, factor_ppm, equity, maintenance, count)
+        else:
+            hang_single(st, code >> 1, st.positions[code >> 1]["margin_quote"], factor_ppm)
+
+
+@helper
+def hang_touched(st):
+    """Hang anew every domain that changed."""
+    head = st.head[0]
+    for at in range(head["touched_count"]):
+        code = st.touched[at]
+        write_flags(st, code, read_flags(st, code) & ~TOUCHED)
+        hang_domain(st, code)
+    head["touched_count"] = 0
+
+
+@helper
+def set_mark(st, market, tick):
+    """Move a mark price and suspect whoever hangs at or behind it: O(crossed), never O(accounts).
+
+    Source: STEP-002, MARGIN-010.
+    """
+    rules = st.markets[market]
+    if tick == rules["mark_tick"]:
+        return
+    event = st.events[emit(st, MARK_MOVED, 0, market, 0)]
+    event["price_tick"] = tick
+    event["mark_tick"] = rules["mark_tick"]
+    rules["mark_tick"] = tick
+    ladder = st.ladders[market * 2 + 1]
+    while ladder["best_bid"] >= tick:
+        pop_best(st, market, ladder["best_bid"])
+    while ladder["best_ask"] <= tick:
+        pop_best(st, market, ladder["best_ask"])
+
+
+@helper
+def pop_best(st, market, tick):
+    """Take down and suspect the first position that hangs at `tick`."""
+    header = st.ladders[market * 2 + 1]
+    page = np.int64(st.pages[header["page_offset"] + (tick >> 12)])
+    leaf = np.int64(st.page_leaves[page * 64 + ((tick >> 6) & 63)])
+    slot = np.int64(st.levels[leaf * 64 + (tick & 63)]["head"])
+    take_down(st, slot)
+    suspect(st, domain_of(st, slot))
+
+
+@helper
+def follow_last(st):
+    """Let the marks of markets marked by their last trade follow it.
+
+    Source: STEP-002.
+    """
+    for market in range(st.head[0]["market_count"]):
+        rules = st.markets[market]
+        if rules["mark_model"] == MARK_LAST and rules["last_tick"] > 0:
+            set_mark(st, market, rules["last_tick"])
+
+
+@helper
+def touch_account(st, account, slot):
+    """Touch the domains a change of a position concerns: its own, and the account's cross domain.
+
+    Source: STEP-005.
+    """
+    if account == EXTERNAL:
+        return
+    position = st.positions[slot]
+    if position["mode"] != CROSS:
+        touch(st, slot * 2)
+    assets = st.head[0]["asset_count"]
+    touch(st, (account * assets + np.int64(st.markets[position["market"]]["asset"])) * 2 + 1)

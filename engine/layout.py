@@ -1,0 +1,242 @@
+"""What the bytes mean, said once: record dtypes, the state tuple, capacities.
+
+A leaf (numpy and `codes` only).  Money is int64 in the smallest unit of its asset, prices in ticks, quantities in lots,
+time in ns; narrow fields hold only array positions, prices below 2**31 and flags.  Explicit padding is always zero, so
+that raw bytes can be compared and hashed.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+NIL = -1  # "no slot" in every link; test for it before indexing, since -1 reads the last element
+LEAF_TICKS = 64  # ticks under one leaf of a ladder: one bitmap word
+PAGE_TICKS = 4096  # ticks under one page: 64 leaves
+
+COMMAND = np.dtype(
+    [
+        ("ts_ns", "<i8"),
+        ("order_id", "<i8"),
+        ("price_tick", "<i8"),
+        ("qty_lot", "<i8"),
+        ("amount_quote", "<i8"),
+        ("account", "<i4"),
+        ("kind", "<i2"),
+        ("market", "<i2"),
+        ("side", "i1"),
+        ("tif", "u1"),
+        ("flags", "<u2"),
+        ("_pad", "<i4"),
+        ("_pad2", "<i8"),
+    ]
+)
+assert COMMAND.itemsize == 64  # tape format 1: a change here is a new format number
+
+# Which field means what for which kind stands in the table EVT-001 of docs/spec.md.
+EVENT = np.dtype(
+    [
+        ("seq", "<i8"),
+        ("ts_ns", "<i8"),
+        ("kind", "<i2"),
+        ("code", "<i2"),
+        ("market", "<i2"),
+        ("side", "i1"),
+        ("flags", "u1"),
+        ("account", "<i4"),
+        ("other", "<i4"),
+        ("rank", "<i4"),
+        ("count", "<i4"),
+        ("mark_tick", "<i4"),
+        ("bankruptcy_tick", "<i4"),
+        ("price_tick", "<i8"),
+        ("qty_lot", "<i8"),
+        ("order_id", "<i8"),
+        ("other_order_id", "<i8"),
+        ("amount_quote", "<i8"),
+        ("other_amount_quote", "<i8"),
+        ("fee_quote", "<i8"),
+        ("other_fee_quote", "<i8"),
+        ("margin_quote", "<i8"),
+        ("other_margin_quote", "<i8"),
+    ]
+)
+assert EVENT.itemsize == 128
+
+# One order is one cache line.  `price_tick`, `next`, `prev` are the names every ladder node has.
+ORDER = np.dtype(
+    [
+        ("price_tick", "<i8"),
+        ("qty_lot", "<i8"),
+        ("order_id", "<i8"),
+        ("priority", "<i8"),  # grows with every queueing: the time in price-time
+        ("next", "<i4"),
+        ("prev", "<i4"),
+        ("account", "<i4"),
+        ("position", "<i4"),  # slot of the owner's position in this market
+        ("own_next", "<i4"),  # the owner's other orders in this market
+        ("own_prev", "<i4"),
+        ("market", "<i2"),
+        ("side", "i1"),
+        ("flags", "u1"),
+        ("level", "<i4"),  # where in `levels` it queues
+    ]
+)
+assert ORDER.itemsize == 64
+
+POSITION = np.dtype(
+    [
+        ("price_tick", "<i8"),  # trigger price under which the position hangs
+        ("qty_lot", "<i8"),
+        ("cost_quote", "<i8"),
+        ("margin_quote", "<i8"),  # isolated margin, 0 for cross
+        ("opened_seq", "<i8"),
+        ("buy_lot", "<i8"),  # resting, not reduce-only
+        ("sell_lot", "<i8"),
+        ("hung_lot", "<i8"),  # quantity this node added to its trigger level
+        ("next", "<i4"),
+        ("prev", "<i4"),
+        ("account", "<i4"),
+        ("market", "<i4"),
+        ("next_owned", "<i4"),  # the account's position in the next market
+        ("orders_head", "<i4"),
+        ("leverage_ppm", "<i4"),  # 1e6 / leverage, rounded up
+        ("mode", "u1"),
+        ("hung", "i1"),  # 0 not on the trigger ladder, else the side it hangs on
+        ("flags", "u1"),  # PENDING, TOUCHED, CALLED of an isolated position
+        ("_pad", "u1"),
+        ("level", "<i4"),  # where in `levels` it hangs
+        ("_pad2", "<i4", (7,)),
+    ]
+)
+assert POSITION.itemsize == 128
+
+WALLET = np.dtype([("balance_quote", "<i8"), ("last_market", "<i4"), ("flags", "<u4")])
+assert WALLET.itemsize == 16
+
+ACCOUNT = np.dtype([("positions_head", "<i4"), ("flags", "<u4")])
+assert ACCOUNT.itemsize == 8
+
+LEVEL_RECORD = np.dtype([("qty_lot", "<i8"), ("head", "<i4"), ("tail", "<i4")])
+assert LEVEL_RECORD.itemsize == 16
+
+LADDER = np.dtype(
+    [
+        ("best_bid", "<i8"),  # 0: none
+        ("best_ask", "<i8"),  # limit_tick: none
+        ("limit_tick", "<i8"),  # one past the highest price
+        ("page_offset", "<i8"),  # this ladder's part of `pages`
+        ("word_offset", "<i8"),  # this ladder's part of `words`, three summaries after each other
+        ("word_counts", "<i8", (3,)),
+    ]
+)
+
+MARKET = np.dtype(
+    [
+        # parameters, never changed by a kernel
+        ("multiplier", "<i8"),  # money per tick and lot
+        ("price_max_tick", "<i8"),
+        ("order_max_lot", "<i8"),
+        ("open_interest_max_lot", "<i8"),
+        ("maker_fee_ppm", "<i8"),
+        ("taker_fee_ppm", "<i8"),
+        ("liquidation_fee_ppm", "<i8"),
+        ("order_collar_ppm", "<i8"),
+        ("liquidation_collar_ppm", "<i8"),
+        ("tier_count", "<i8"),
+        ("leverage_ppm", "<i8"),  # 1e6 / default leverage, rounded up
+        ("asset", "<i4"),
+        ("fund", "<i4"),
+        ("mark_model", "<i4"),
+        ("margin_mode", "<i4"),
+        ("adl_fees", "<i4"),
+        # state
+        ("external", "<i4"),  # slot of the outside's position
+        ("mark_tick", "<i8"),  # 0: none yet
+        ("index_tick", "<i8"),
+        ("last_tick", "<i8"),
+        ("open_interest_lot", "<i8"),  # sum of the long quantities
+        ("own_orders", "<i8"),  # resting orders that are not the outside's
+    ]
+)
+
+TIER = np.dtype(
+    [("floor_quote", "<i8"), ("initial_ppm", "<i8"), ("maintenance_ppm", "<i8"), ("deduction_quote", "<i8")]
+)
+
+ASSET = np.dtype(
+    [
+        ("fees_quote", "<i8"),
+        ("rounding_quote", "<i8"),
+        ("insolvency_quote", "<i8"),  # <= 0: what nobody paid
+        ("deposits_quote", "<i8"),
+        ("withdrawals_quote", "<i8"),
+        ("waived_quote", "<i8"),  # fees not charged because nothing was left
+        ("call_ppm", "<i8"),  # margin call level, 0: off
+    ]
+)
+
+FUND = np.dtype([("balance_quote", "<i8"), ("low_quote", "<i8"), ("asset", "<i4"), ("debited", "<i4")])
+
+IDMAP = np.dtype([("order_id", "<i8"), ("slot", "<i4"), ("_pad", "<i4")])
+
+HEAP = np.dtype([("key", "<i8"), ("tie", "<i8"), ("minor", "<i8"), ("item", "<i8")])
+
+HEAD = np.dtype(
+    [
+        ("seq", "<i8"),
+        ("ts_ns", "<i8"),
+        ("priority", "<i8"),
+        ("deficit_id", "<i8"),
+        ("order_free", "<i8"),  # free slots are chained through `next`
+        ("order_used", "<i8"),  # slots below this were handed out at least once
+        ("order_count", "<i8"),
+        ("position_used", "<i8"),
+        ("leaf_free", "<i8"),
+        ("leaf_used", "<i8"),
+        ("page_free", "<i8"),
+        ("page_used", "<i8"),
+        ("pending_count", "<i8"),
+        ("touched_count", "<i8"),
+        ("event_count", "<i8"),
+        ("asset_count", "<i8"),
+        ("market_count", "<i8"),
+        ("fault", "<i8"),
+    ]
+)
+
+# domain flags, on a WALLET (cross) or a POSITION (isolated)
+PENDING = 1
+TOUCHED = 2
+CALLED = 4
+
+
+class State(NamedTuple):
+    """Everything one exchange owns, as C-contiguous arrays; `Exchange` allocates, kernels change them in place.
+
+    `levels`, `leaf_masks`, `page_masks`, `page_leaves`, `pages` and `events` may be replaced by longer copies inside a
+    batch; the others are grown between commands by the shell.
+    """
+
+    head: NDArray[np.void]  # (1,) HEAD
+    markets: NDArray[np.void]  # (markets,) MARKET
+    tiers: NDArray[np.void]  # (markets * TIERS_MAX,) TIER
+    assets: NDArray[np.void]  # (assets,) ASSET
+    funds: NDArray[np.void]  # (funds,) FUND
+    accounts: NDArray[np.void]  # (accounts,) ACCOUNT
+    wallets: NDArray[np.void]  # (accounts * assets,) WALLET
+    positions: NDArray[np.void]  # (positions,) POSITION
+    orders: NDArray[np.void]  # (orders,) ORDER
+    idmap: NDArray[np.void]  # (power of two,) IDMAP, order id -> slot
+    ladders: NDArray[np.void]  # (2 * markets,) LADDER, the book then the triggers of each market
+    pages: NDArray[np.int32]  # page number -> page slot, all ladders after each other
+    words: NDArray[np.uint64]  # summaries of `pages`, three levels per ladder
+    page_masks: NDArray[np.uint64]  # (page slots,) which of a page's 64 leaves exist
+    page_leaves: NDArray[np.int32]  # (page slots * 64,) leaf slots
+    leaf_masks: NDArray[np.uint64]  # (leaf slots,) which of a leaf's 64 ticks are occupied
+    levels: NDArray[np.void]  # (leaf slots * 64,) LEVEL_RECORD
+    pending: NDArray[np.int64]  # domains to look at in the next trigger round
+    touched: NDArray[np.int64]  # domains changed by the current command
+    triggers: NDArray[np.void]  # HEAP, the round's liquidations, worst first
+    queue: NDArray[np.void]  # HEAP, the ADL queue being served
+    events: NDArray[np.void]  # (at least event_count,) EVENT

@@ -1,0 +1,405 @@
+"""Who owns what, and the only functions that change it: fills, fees, funding, funds.
+
+Money is unbounded Python integers; `//` floors, `-(-a // b)` is the ceiling.
+"""
+
+from dataclasses import dataclass, field
+
+from engine.codes import CROSS, EXTERNAL, FUND_CREDIT, FUND_DEBIT, FUNDING_PAYMENT, ISOLATED, PPB, PPM
+from engine.contract import MarketRules, Setup
+from engine.reference.book import Book, Order
+
+
+@dataclass(slots=True)
+class Event:
+    """One event; the fields and their order are those of the recorded format (EVT-001)."""
+
+    seq: int = 0
+    ts_ns: int = 0
+    kind: int = 0
+    code: int = 0
+    market: int = 0
+    side: int = 0
+    flags: int = 0
+    account: int = 0
+    other: int = 0
+    rank: int = 0
+    count: int = 0
+    mark_tick: int = 0
+    bankruptcy_tick: int = 0
+    price_tick: int = 0
+    qty_lot: int = 0
+    order_id: int = 0
+    other_order_id: int = 0
+    amount_quote: int = 0
+    other_amount_quote: int = 0
+    fee_quote: int = 0
+    other_fee_quote: int = 0
+    margin_quote: int = 0
+    other_margin_quote: int = 0
+
+
+@dataclass(slots=True)
+class Position:
+    """What an account holds in one market, and how it is margined there (NUM-003)."""
+
+    leverage_ppm: int
+    mode: int
+    qty_lot: int = 0
+    cost_quote: int = 0
+    margin_quote: int = 0
+    opened_seq: int = 0
+    is_called: bool = False  # of an isolated position's own domain
+
+
+@dataclass(slots=True)
+class Wallet:
+    """What an account holds in one asset."""
+
+    balance_quote: int = 0
+    last_market: int = -1  # where the account's last fill in this asset was (LIQ-011)
+    is_called: bool = False  # of the cross domain
+
+
+@dataclass(slots=True)
+class Fund:
+    """An insurance fund; until it first pays, its lowest balance is its balance."""
+
+    balance_quote: int = 0
+    low_quote: int = 0
+    has_paid: bool = False
+
+
+@dataclass(slots=True)
+class Asset:
+    """The exchange's own accounts in one asset (MONEY-001)."""
+
+    fees_quote: int = 0
+    rounding_quote: int = 0
+    insolvency_quote: int = 0
+    deposits_quote: int = 0
+    withdrawals_quote: int = 0
+    waived_quote: int = 0
+
+
+@dataclass(slots=True)
+class State:
+    """Everything one exchange knows."""
+
+    setup: Setup
+    marks: list[int]
+    indexes: list[int]
+    lasts: list[int]
+    books: list[Book]
+    funds: list[Fund]
+    assets: list[Asset]
+    seq: int = 0
+    ts_ns: int = 0
+    deficit_id: int = 0
+    priority: int = 0
+    orders: dict[int, Order] = field(default_factory=dict)  # the accounts' resting orders by id
+    positions: dict[tuple[int, int], Position] = field(default_factory=dict)  # by account and market
+    wallets: dict[tuple[int, int], Wallet] = field(default_factory=dict)  # by account and asset
+    events: list[Event] = field(default_factory=list)  # of the command being applied
+    event_ts_ns: int = 0  # time of the command being applied
+
+    def rules(self, market: int) -> MarketRules:
+        """Return the rules of a market."""
+        return self.setup.markets[market]
+
+    def position(self, account: int, market: int) -> Position:
+        """Return a position, made on first use with the market's default leverage and mode.
+
+        The outside is never margined, so it has no isolated positions, whatever the market's default.
+        """
+        if (account, market) not in self.positions:
+            rules = self.rules(market)
+            mode = CROSS if account == EXTERNAL else rules.margin_mode
+            self.positions[account, market] = Position(rules.leverage_ppm, mode)
+        return self.positions[account, market]
+
+    def wallet(self, account: int, asset: int) -> Wallet:
+        """Return a wallet, made on first use."""
+        return self.wallets.setdefault((account, asset), Wallet())
+
+    def list_accounts(self) -> list[int]:
+        """Return all accounts but the outside, ascending."""
+        known = {account for account, _ in self.positions} | {account for account, _ in self.wallets}
+        return sorted(known - {EXTERNAL})
+
+
+def open_state(setup: Setup) -> State:
+    """Return the state before the first command; marks start at `initial_mark` (STEP-002)."""
+    return State(
+        setup=setup,
+        marks=[rules.initial_mark_tick for rules in setup.markets],
+        indexes=[0 for _ in setup.markets],
+        lasts=[0 for _ in setup.markets],
+        books=[Book() for _ in setup.markets],
+        funds=[Fund() for _ in setup.funds],
+        assets=[Asset() for _ in setup.assets],
+    )
+
+
+def emit(state: State, kind: int, **fields: int) -> Event:
+    """Record an event with the sequence number and time of its cause; fields not named are 0.
+
+    Source: EVT-001.
+    """
+    event = Event(seq=state.seq, ts_ns=state.event_ts_ns, kind=kind, **fields)
+    state.events.append(event)
+    return event
+
+
+def compute_value(state: State, market: int, price_tick: int, qty_lot: int) -> int:
+    """Return price x quantity x multiplier, exactly and signed as the quantity.
+
+    Source: NUM-002.
+    """
+    return price_tick * qty_lot * state.rules(market).multiplier
+
+
+def sign(number: int) -> int:
+    """Return 1, -1 or 0."""
+    return (number > 0) - (number < 0)
+
+
+def count_open_interest(state: State, market: int) -> int:
+    """Return the sum of the long quantities of a market.
+
+    Source: NUM-006.
+    """
+    return sum(max(p.qty_lot, 0) for (_, where), p in state.positions.items() if where == market)
+
+
+def compute_fee(value_quote: int, rate_ppm: int) -> int:
+    """Return a fill's fee, rounded up; a rebate is negative and so rounded towards zero.
+
+    Source: POS-005, NUM-004.
+    """
+    return -(-abs(value_quote) * rate_ppm // PPM)
+
+
+def touch_cross(state: State, account: int, asset: int) -> None:
+    """Let the cross domain be called again: its wallet or positions changed otherwise than by the mark.
+
+    Source: STEP-005.
+    """
+    state.wallet(account, asset).is_called = False
+
+
+def touch_position(state: State, account: int, market: int) -> None:
+    """Let the domain of a position be called again, and the cross domain, whose wallet moves with every fill.
+
+    Source: STEP-005.
+    """
+    state.position(account, market).is_called = False
+    touch_cross(state, account, state.rules(market).asset)
+
+
+def split_cost(position: Position, qty_lot: int) -> int:
+    """Return the part of the cost that belongs to closing `qty_lot` lots, floored.
+
+    Source: POS-001.
+    """
+    return position.cost_quote * qty_lot // abs(position.qty_lot)
+
+
+def close_part(state: State, account: int, market: int, qty_lot: int, value_quote: int) -> int:
+    """Close `qty_lot` lots of a position for `value_quote` (signed as the position) and return what it realised.
+
+    Source: POS-001, POS-002, POS-003.
+    """
+    position = state.position(account, market)
+    wallet = state.wallet(account, state.rules(market).asset)
+    cost = split_cost(position, qty_lot)
+    realised = value_quote - cost
+    if position.mode == ISOLATED:
+        released = position.margin_quote * qty_lot // abs(position.qty_lot)
+        if realised + released >= 0:
+            wallet.balance_quote += realised + released
+            position.margin_quote -= released
+        else:
+            position.margin_quote += realised
+    else:
+        wallet.balance_quote += realised
+    position.cost_quote -= cost
+    position.qty_lot -= sign(position.qty_lot) * qty_lot
+    settle_flat(state, account, market)
+    touch_position(state, account, market)
+    wallet.last_market = market
+    return realised
+
+
+def settle_flat(state: State, account: int, market: int) -> None:
+    """Move what margin a flat position still has, of either sign, to the wallet.
+
+    Source: POS-003.
+    """
+    position = state.position(account, market)
+    if position.qty_lot == 0:
+        state.wallet(account, state.rules(market).asset).balance_quote += position.margin_quote
+        position.margin_quote = 0
+
+
+def select_tier(state: State, market: int, notional_quote: int) -> tuple[int, int, int, int]:
+    """Return the tier of a notional: the last whose floor it reaches.
+
+    Source: MARGIN-002.
+    """
+    return [tier for tier in state.rules(market).tiers if tier[0] <= notional_quote][-1]
+
+
+def compute_initial_rate(state: State, account: int, market: int, notional_quote: int) -> int:
+    """Return the initial margin rate of a notional: the larger of the account's and the tier's.
+
+    Source: MARGIN-003.
+    """
+    return max(state.position(account, market).leverage_ppm, select_tier(state, market, notional_quote)[1])
+
+
+def open_part(state: State, account: int, market: int, side: int, qty_lot: int, price_tick: int) -> None:
+    """Add `qty_lot` lots on `side`; an isolated position takes its margin from the wallet, as far as there is any.
+
+    Source: POS-001, POS-004.
+    """
+    position = state.position(account, market)
+    wallet = state.wallet(account, state.rules(market).asset)
+    if position.qty_lot == 0:
+        position.opened_seq = state.seq
+    position.qty_lot += side * qty_lot
+    position.cost_quote += compute_value(state, market, price_tick, side * qty_lot)
+    if position.mode == ISOLATED:
+        notional = compute_value(state, market, state.marks[market], abs(position.qty_lot))
+        rate = compute_initial_rate(state, account, market, notional)
+        need = -(-compute_value(state, market, price_tick, qty_lot) * rate // PPM)
+        moved = min(need, max(wallet.balance_quote, 0))
+        wallet.balance_quote -= moved
+        position.margin_quote += moved
+    touch_position(state, account, market)
+    wallet.last_market = market
+
+
+def charge_fee(state: State, account: int, market: int, fee_quote: int) -> None:
+    """Move a fee (or a rebate, negative) between the wallet and the asset's fee account.
+
+    Source: POS-005.
+    """
+    asset = state.rules(market).asset
+    state.wallet(account, asset).balance_quote -= fee_quote
+    state.assets[asset].fees_quote += fee_quote
+
+
+def apply_fill(
+    state: State, account: int, market: int, side: int, qty_lot: int, price_tick: int, fee_ppm: int
+) -> tuple[int, int]:
+    """Book one side of a fill: the fee first, then what it closes, then what it opens.
+
+    Returns
+    -------
+    tuple of int
+        The fee, and the change of the isolated margin.
+
+    Source: POS-001, POS-004, POS-005, OUT-001.
+    """
+    position = state.position(account, market)
+    margin_before = position.margin_quote
+    fee = 0
+    if account != EXTERNAL:
+        fee = compute_fee(compute_value(state, market, price_tick, qty_lot), fee_ppm)
+        charge_fee(state, account, market, fee)
+    closed = min(qty_lot, count_reducible(state, account, market, side))
+    if closed:
+        close_part(state, account, market, closed, compute_value(state, market, price_tick, -side * closed))
+    if qty_lot > closed:
+        open_part(state, account, market, side, qty_lot - closed, price_tick)
+    return fee, position.margin_quote - margin_before
+
+
+def count_reducible(state: State, account: int, market: int, side: int) -> int:
+    """Return how many lots an order of `side` could take off the account's position.
+
+    Source: MATCH-008.
+    """
+    held = state.positions.get((account, market))
+    return abs(held.qty_lot) if held is not None and held.qty_lot * side < 0 else 0
+
+
+def pay_funding(state: State, market: int, rate_ppb: int) -> None:
+    """Let every position of a market pay or receive; what rounding leaves goes to the rounding account.
+
+    `received` is floored: a payer's magnitude is thereby rounded up and a receiver's down.
+
+    Source: FUND-001, NUM-004.
+    """
+    asset = state.rules(market).asset
+    for account in [EXTERNAL, *state.list_accounts()]:
+        position = state.positions.get((account, market))
+        if position is None or position.qty_lot == 0:
+            continue
+        received = -rate_ppb * compute_value(state, market, state.marks[market], position.qty_lot) // PPB
+        if received == 0:
+            continue
+        is_isolated = position.mode == ISOLATED
+        if is_isolated:
+            position.margin_quote += received
+            position.is_called = False
+        else:
+            state.wallet(account, asset).balance_quote += received
+            touch_cross(state, account, asset)
+        state.assets[asset].rounding_quote -= received
+        emit(
+            state,
+            FUNDING_PAYMENT,
+            account=account,
+            market=market,
+            amount_quote=received,
+            qty_lot=position.qty_lot,
+            margin_quote=received if is_isolated else 0,
+            mark_tick=state.marks[market],
+        )
+
+
+def raise_fund(state: State, fund_index: int, amount_quote: int) -> None:
+    """Add to a fund's balance."""
+    fund = state.funds[fund_index]
+    fund.balance_quote += amount_quote
+    if not fund.has_paid:
+        fund.low_quote = fund.balance_quote
+
+
+def credit_fund(state: State, account: int, market: int, amount_quote: int, fee_quote: int) -> None:
+    """Give a liquidation's surplus to the market's fund; `fee_quote` of it is named the liquidation fee.
+
+    Source: LIQ-006.
+    """
+    if amount_quote == 0:
+        return
+    index = state.rules(market).fund
+    raise_fund(state, index, amount_quote)
+    emit(
+        state,
+        FUND_CREDIT,
+        account=account,
+        other=index,
+        market=market,
+        amount_quote=amount_quote,
+        other_amount_quote=fee_quote,
+    )
+
+
+def debit_fund(state: State, account: int, market: int, wanted_quote: int, deficit_id: int) -> int:
+    """Let the market's fund pay for a deficit as far as it goes, and return what it paid.
+
+    Source: LIQ-007, LIQ-009, FUND-002.
+    """
+    index = state.rules(market).fund
+    fund = state.funds[index]
+    paid = min(wanted_quote, fund.balance_quote)
+    if paid == 0:
+        return 0
+    fund.balance_quote -= paid
+    fund.low_quote = min(fund.low_quote, fund.balance_quote)
+    fund.has_paid = True
+    emit(state, FUND_DEBIT, account=account, other=index, market=market, amount_quote=paid, order_id=deficit_id)
+    return paid

@@ -1,0 +1,307 @@
+"""What accounts need and what they have: domains, equity, maintenance, free collateral, the prices they end at."""
+
+from typing import NamedTuple
+
+from engine.codes import BUY, CROSS, EXTERNAL, ISOLATED, PPB, PPM, PRICE_MAX_LIMIT, REDUCE_ONLY, SATURATED
+from engine.reference.book import Order
+from engine.reference.ledger import Position, State, compute_fee, compute_initial_rate, compute_value, select_tier
+
+
+class Domain(NamedTuple):
+    """What stands or falls together; the tuple order is the order of domains (STEP-003).
+
+    `market` is -1 for the cross domain of the account in the asset, else the market of an isolated position.
+    """
+
+    account: int
+    asset: int
+    market: int
+
+
+def saturate(number: int) -> int:
+    """Return a score or ratio held within +-2^62.
+
+    Source: NUM-005.
+    """
+    return max(-SATURATED, min(SATURATED, number))
+
+
+def domain_of(state: State, account: int, market: int) -> Domain:
+    """Return the domain a position of the account in the market belongs to."""
+    is_isolated = state.position(account, market).mode == ISOLATED
+    return Domain(account, state.rules(market).asset, market if is_isolated else -1)
+
+
+def list_domains(state: State) -> list[Domain]:
+    """Return all domains of all accounts but the outside, in order.
+
+    Source: STEP-003, OUT-001.
+    """
+    domains: list[Domain] = []
+    for account in state.list_accounts():
+        domains += [Domain(account, asset, -1) for asset in range(len(state.assets))]
+        domains += [
+            domain_of(state, account, market)
+            for (owner, market), position in state.positions.items()
+            if owner == account and position.mode == ISOLATED and position.qty_lot
+        ]
+    return sorted(domains)
+
+
+def list_positions(state: State, domain: Domain) -> list[int]:
+    """Return the markets in which the domain has an open position, ascending."""
+    if domain.market >= 0:
+        return [domain.market] if state.position(domain.account, domain.market).qty_lot else []
+    return sorted(
+        market
+        for (account, market), position in state.positions.items()
+        if account == domain.account
+        and position.mode == CROSS
+        and position.qty_lot
+        and state.rules(market).asset == domain.asset
+    )
+
+
+def compute_unrealised(state: State, account: int, market: int) -> int:
+    """Return the unrealised PnL of a position: its value at the mark less its cost.
+
+    Source: NUM-003.
+    """
+    position = state.position(account, market)
+    return compute_value(state, market, state.marks[market], position.qty_lot) - position.cost_quote
+
+
+def compute_equity(state: State, domain: Domain) -> int:
+    """Return wallet or isolated margin plus the unrealised PnL of the domain's positions.
+
+    Source: MARGIN-001.
+    """
+    if domain.market >= 0:
+        own = state.position(domain.account, domain.market).margin_quote
+    else:
+        own = state.wallet(domain.account, domain.asset).balance_quote
+    return own + sum(compute_unrealised(state, domain.account, market) for market in list_positions(state, domain))
+
+
+def compute_position_maintenance(state: State, account: int, market: int) -> int:
+    """Return the maintenance of one position: its tier's rate on the notional, rounded up, less the deduction.
+
+    Source: MARGIN-002.
+    """
+    notional = compute_value(state, market, state.marks[market], abs(state.position(account, market).qty_lot))
+    _, _, rate, deduction = select_tier(state, market, notional)
+    return -(-notional * rate // PPM) - deduction
+
+
+def compute_maintenance(state: State, domain: Domain) -> int:
+    """Return the sum of the maintenance of the domain's positions.
+
+    Source: MARGIN-001.
+    """
+    markets = list_positions(state, domain)
+    return sum(compute_position_maintenance(state, domain.account, market) for market in markets)
+
+
+def is_liquidatable(state: State, domain: Domain) -> bool:
+    """Return whether equity is below maintenance, strictly; a flat domain's maintenance is 0.
+
+    Source: MARGIN-004.
+    """
+    return compute_equity(state, domain) < compute_maintenance(state, domain)
+
+
+def compute_ratio(state: State, domain: Domain) -> int:
+    """Return the margin ratio by which liquidations are ordered; without maintenance it is the worst there is.
+
+    Source: STEP-003, NUM-005.
+    """
+    maintenance = compute_maintenance(state, domain)
+    if maintenance == 0:
+        return -SATURATED
+    return saturate(compute_equity(state, domain) * PPB // maintenance)
+
+
+def compute_share(state: State, account: int, market: int) -> int:
+    """Return a position's share of its domain's equity, in proportion to maintenance; all of it if it is the only one.
+
+    Source: MARGIN-005.
+    """
+    domain = domain_of(state, account, market)
+    equity = compute_equity(state, domain)
+    if list_positions(state, domain) == [market]:
+        return equity
+    return equity * compute_position_maintenance(state, account, market) // compute_maintenance(state, domain)
+
+
+def compute_bankruptcy_value(state: State, account: int, market: int) -> int:
+    """Return what closing the whole position must bring in so that the domain's ratio does not change.
+
+    Source: MARGIN-005.
+    """
+    qty = state.position(account, market).qty_lot
+    return compute_value(state, market, state.marks[market], qty) - compute_share(state, account, market)
+
+
+def display_bankruptcy_tick(state: State, market: int, qty_lot: int, bankruptcy_quote: int) -> int:
+    """Return the bankruptcy value as a price: rounded up for longs and down for shorts, held within 0..2^31-1.
+
+    Source: MARGIN-005.
+    """
+    per_tick = qty_lot * state.rules(market).multiplier
+    tick = -(-bankruptcy_quote // per_tick) if qty_lot > 0 else bankruptcy_quote // per_tick
+    return max(0, min(PRICE_MAX_LIMIT, tick))
+
+
+def find_bankruptcy_price(state: State, account: int, market: int) -> int:
+    """Return the display of a position's bankruptcy value at the domain's present equity, 0 where it is flat.
+
+    Source: MARGIN-005.
+    """
+    qty = state.position(account, market).qty_lot
+    if qty == 0:
+        return 0
+    return display_bankruptcy_tick(state, market, qty, compute_bankruptcy_value(state, account, market))
+
+
+def find_liquidation_price(state: State, account: int, market: int) -> int:
+    """Return the first mark, all others unchanged, at which the position's domain is liquidatable, or 0.
+
+    One tick moves the maintenance never more than the value, since rates are at most 1: a long's domain is therefore
+    liquidatable at all marks up to some tick, a short's at all marks from some tick on, and halving finds it.
+
+    Source: MARGIN-011, MARGIN-002.
+    """
+    qty = state.position(account, market).qty_lot
+    if qty == 0:
+        return 0
+    domain = domain_of(state, account, market)
+    kept = state.marks[market]
+
+    def is_bad(tick: int) -> bool:
+        state.marks[market] = tick
+        found = is_liquidatable(state, domain)
+        state.marks[market] = kept
+        return found
+
+    low, high = 1, state.rules(market).price_max_tick
+    if not is_bad(low if qty > 0 else high):
+        return 0
+    while low < high:
+        middle = (low + high + 1) // 2 if qty > 0 else (low + high) // 2
+        if qty > 0:
+            low, high = (middle, high) if is_bad(middle) else (low, middle - 1)
+        else:
+            low, high = (low, middle) if is_bad(middle) else (middle + 1, high)
+    return low
+
+
+# ---------------------------------------------------------------- before a trade
+
+
+def count_resting(state: State, account: int, market: int, side: int, without: Order | None = None) -> int:
+    """Return the lots the account has resting on one side, reduce-only orders not counted.
+
+    Source: MARGIN-006.
+    """
+    return sum(
+        order.qty_lot
+        for order in state.orders.values()
+        if order.account == account
+        and order.market == market
+        and order.side == side
+        and not order.flags & REDUCE_ONLY
+        and order is not without
+    )
+
+
+def compute_worst_side(
+    state: State, account: int, market: int, without: Order | None = None, side: int = 0, qty_lot: int = 0
+) -> int:
+    """Return the largest position that resting orders, and `qty_lot` more on `side`, could lead to.
+
+    Source: MARGIN-006.
+    """
+    held = state.position(account, market).qty_lot
+    buys = count_resting(state, account, market, BUY, without) + (qty_lot if side == BUY else 0)
+    sells = count_resting(state, account, market, -BUY, without) + (qty_lot if side == -BUY else 0)
+    return max(held + buys, sells - held, abs(held))
+
+
+def compute_initial_margin(state: State, account: int, market: int, qty_lot: int) -> int:
+    """Return the initial margin of `qty_lot` lots, 0 for none, and 0 where there is no mark.
+
+    Source: MARGIN-003, MARGIN-006.
+    """
+    notional = compute_value(state, market, state.marks[market], qty_lot)
+    return -(-notional * compute_initial_rate(state, account, market, notional) // PPM)
+
+
+def list_known(state: State, account: int, asset: int) -> list[tuple[int, Position]]:
+    """Return the account's positions in markets of an asset, flat ones with settings or orders too."""
+    return [
+        (market, position)
+        for (owner, market), position in sorted(state.positions.items())
+        if owner == account and state.rules(market).asset == asset
+    ]
+
+
+def compute_isolated_reserve(state: State, account: int, asset: int, without: Order | None = None) -> int:
+    """Return what the orders of isolated markets need beyond their positions.
+
+    Source: MARGIN-006.
+    """
+    total = 0
+    for market, position in list_known(state, account, asset):
+        if position.mode == ISOLATED:
+            worst = compute_worst_side(state, account, market, without)
+            total += compute_initial_margin(state, account, market, worst)
+            total -= compute_initial_margin(state, account, market, abs(position.qty_lot))
+    return total
+
+
+def compute_free(state: State, account: int, asset: int, without: Order | None = None) -> int:
+    """Return the free collateral of an account in an asset.
+
+    Source: MARGIN-006.
+    """
+    free = compute_equity(state, Domain(account, asset, -1))
+    for market, position in list_known(state, account, asset):
+        if position.mode == CROSS:
+            worst = compute_worst_side(state, account, market, without)
+            free -= compute_initial_margin(state, account, market, worst)
+    return free - compute_isolated_reserve(state, account, asset, without)
+
+
+def compute_withdrawable(state: State, account: int, asset: int, without: Order | None = None) -> int:
+    """Return what an account could withdraw of an asset.
+
+    Source: MARGIN-006.
+    """
+    reserve = compute_isolated_reserve(state, account, asset, without)
+    free = compute_free(state, account, asset, without)
+    return min(free, state.wallet(account, asset).balance_quote - reserve)
+
+
+def is_covered(
+    state: State, account: int, market: int, side: int, qty_lot: int, limit_tick: int, without: Order | None = None
+) -> bool:
+    """Return whether an order that is not reduce-only has the collateral it needs.
+
+    Source: MARGIN-006.
+    """
+    if account == EXTERNAL:
+        return True
+    before = compute_worst_side(state, account, market, without)
+    after = compute_worst_side(state, account, market, without, side, qty_lot)
+    if after <= before:
+        return True
+    growth = compute_initial_margin(state, account, market, after)
+    growth -= compute_initial_margin(state, account, market, before)
+    loss = max(0, compute_value(state, market, side * (limit_tick - state.marks[market]), qty_lot))
+    fee = max(0, compute_fee(compute_value(state, market, limit_tick, qty_lot), state.rules(market).taker_fee_ppm))
+    asset = state.rules(market).asset
+    if state.position(account, market).mode == ISOLATED:
+        have = compute_withdrawable(state, account, asset, without)
+    else:
+        have = compute_free(state, account, asset, without)
+    return have >= growth + loss + fee

@@ -1,0 +1,16 @@
+"""What is put on top of a recorded tape: a population of positions and a shock."""
+
+from engine.scenario.population import Population, build_population, load_population
+from engine.scenario.positions import read_positions
+from engine.scenario.shock import Shock, load_shock
+from engine.scenario.warp import warp
+
+__all__ = [
+    "Population",
+    "Shock",
+    "build_population",
+    "load_population",
+    "load_shock",
+    "read_positions",
+    "warp",
+]

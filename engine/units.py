@@ -1,0 +1,56 @@
+"""Between decimal text and the integers the engine counts in; the only place where the two meet (NUM-001).
+
+A leaf.  Every conversion is exact or refused: nothing is rounded silently, no float takes part.
+"""
+
+from decimal import Decimal, InvalidOperation
+
+from engine.codes import PPM
+
+
+def parse_decimal(text: str | int | Decimal) -> Decimal:
+    """Return `text` as a finite Decimal.
+
+    Raises
+    ------
+    ValueError
+        If it is not a finite decimal number.
+    """
+    try:
+        number = Decimal(text)
+    except InvalidOperation as error:
+        raise ValueError(f"expected a decimal number, got {text!r}") from error
+    if not number.is_finite():
+        raise ValueError(f"expected a finite number, got {text!r}")
+    return number
+
+
+def count_units(number: Decimal, unit: Decimal, what: str) -> int:
+    """Return how many `unit` make `number`, exactly.
+
+    Raises
+    ------
+    ValueError
+        If `number` is not a whole multiple of `unit`.
+    """
+    units = number / unit
+    whole = int(units)
+    if whole * unit != number:
+        raise ValueError(f"{what} {number} is not a multiple of {unit}")
+    return whole
+
+
+def rate_to_ppm(rate: Decimal, what: str) -> int:
+    """Return a rate such as 0.0004 in parts per million.
+
+    Raises
+    ------
+    ValueError
+        If the rate has more than six decimals.
+    """
+    return count_units(rate, Decimal(1) / PPM, what)
+
+
+def format_units(count: int, unit: Decimal) -> str:
+    """Return `count` times `unit` as plain decimal text, with the decimals of the unit."""
+    return format((Decimal(count) * unit).quantize(unit), "f")

@@ -1,0 +1,43 @@
+"""What every test shares: hypothesis profiles, the folder of real recordings, the mark of the mirror tests."""
+
+import faulthandler
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# A crash inside machine code has no traceback of its own; children (the command line under test) get the same.
+faulthandler.enable()
+os.environ.setdefault("PYTHONFAULTHANDLER", "1")
+
+# No deadline: the first example of a session may compile a kernel.  `too_slow` is off for the same reason.
+for _name, _examples in (("quick", 25), ("ci", 100), ("night", 5_000)):
+    settings.register_profile(
+        _name,
+        max_examples=_examples,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "quick")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything under tests/mirror, so that `-m mirror` selects the folder and whoever joins it by hand."""
+    for item in items:
+        if (ROOT / "tests" / "mirror") in item.path.parents:
+            item.add_marker(pytest.mark.mirror)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the folder of real recordings (`data/`, `vectors/`), which is too large for the repository."""
+    chosen = os.environ.get("PERP_SHARED")
+    folder = Path(chosen) if chosen else ROOT.parent / "shared"
+    if not (folder / "data").is_dir():
+        where = f"PERP_SHARED={chosen}" if chosen else "../shared (or set PERP_SHARED)"
+        pytest.skip(f"the recordings are not here: no folder data/ under {where}")
+    return folder

@@ -1,0 +1,539 @@
+"""Hostile command streams: small prices, few accounts, deep leverage, thin books, low funds, and much that is refused.
+
+`random_stream` is a plain seeded generator for long runs; `streams` is the hypothesis strategy, which shrinks.  Neither
+looks into an engine: a stream is a function of its arguments alone.
+"""
+
+import random
+from dataclasses import dataclass
+from decimal import Decimal
+
+import numpy as np
+from hypothesis import strategies as st
+
+from engine import codes
+from engine.contract import AdlPolicy, Market, Setup, Tier, build_setup
+from engine.layout import COMMAND
+
+FIELDS = tuple(name for name in COMMAND.names if not name.startswith("_"))
+MARKET_IOC = (codes.MARKET_ORDER, codes.IOC)
+
+
+@dataclass(slots=True)
+class Command:
+    """One command; fields a kind does not use are 0."""
+
+    ts_ns: int = 0
+    order_id: int = 0
+    price_tick: int = 0
+    qty_lot: int = 0
+    amount_quote: int = 0
+    account: int = 0
+    kind: int = 0
+    market: int = 0
+    side: int = 0
+    tif: int = 0
+    flags: int = 0
+
+
+def pack_commands(commands):
+    """Return commands as a COMMAND array."""
+    rows = np.zeros(len(commands), COMMAND)
+    for name in FIELDS:
+        rows[name] = [getattr(command, name) for command in commands]
+    return rows
+
+
+# ---------------------------------------------------------------- setups
+
+
+def make_tiers(style):
+    """Return tiers: 0 one flat tier, 1 three tiers a small position crosses, 2 very deep leverage."""
+    if style == 0:
+        return (Tier(floor=Decimal(0), initial=Decimal("0.05"), maintenance=Decimal("0.025")),)
+    if style == 1:
+        return (
+            Tier(floor=Decimal(0), initial=Decimal("0.02"), maintenance=Decimal("0.01")),
+            Tier(floor=Decimal(2000), initial=Decimal("0.05"), maintenance=Decimal("0.025")),
+            Tier(floor=Decimal(10000), initial=Decimal("0.2"), maintenance=Decimal("0.1")),
+        )
+    return (
+        Tier(floor=Decimal(0), initial=Decimal("0.008"), maintenance=Decimal("0.004")),
+        Tier(floor=Decimal(5000), initial=Decimal("0.05"), maintenance=Decimal("0.02")),
+    )
+
+
+def make_market(index, rng, model=None):
+    """Return a random small market."""
+    multiplier = rng.choice((1, 1, 3, 7))
+    style = rng.randrange(3)
+    maker = rng.choice(("0.0002", "-0.0001", "0", "0.003"))
+    return Market(
+        symbol=f"M{index}",
+        tick_size=Decimal(multiplier),
+        lot_size=Decimal(1),
+        quote_unit=Decimal(1),
+        tiers=make_tiers(style),
+        fund=rng.choice(("shared", "shared", f"own{index}")),
+        price_max=Decimal(400 * multiplier),
+        open_interest_max=Decimal(rng.choice((120, 400, 2000))),
+        order_max=Decimal(100),
+        maker_fee=Decimal(maker),
+        taker_fee=Decimal(rng.choice(("0.0005", "0.004", "0.0001"))),
+        liquidation_fee=Decimal(rng.choice(("0", "0.005", "0.02"))),
+        order_collar=Decimal(rng.choice(("0.05", "0.3"))),
+        liquidation_collar=Decimal(rng.choice(("0.1", "0.02", "0.5"))),
+        default_leverage=rng.choice((5, 10, 20)),
+        margin_mode=rng.choice(("cross", "cross", "isolated")),
+        margin_call=Decimal(rng.choice(("1.25", "2", "0"))),
+        mark_model=model or rng.choice(codes.MARK_MODELS),
+        initial_mark=rng.choice((None, Decimal(100 * multiplier))),
+        adl=AdlPolicy(fees=rng.choice(("on", "on", "off"))),
+    )
+
+
+def make_setup(seed):
+    """Return one to three random markets; mostly one asset, sometimes the last market settles in another."""
+    rng = random.Random(seed)
+    markets = [make_market(index, rng) for index in range(rng.choice((1, 2, 3, 3)))]
+    call = markets[0].margin_call
+    fields = {name: [getattr(market, name) for market in markets] for name in ("symbol",)}
+    assert len(set(fields["symbol"])) == len(markets)
+    made = []
+    for index, market in enumerate(markets):
+        is_other = index == 2 and rng.random() < 0.3
+        settle, fund = ("BTC", "other") if is_other else ("USDT", market.fund)
+        made.append(replace_market(market, settle=settle, fund=fund, margin_call=call))
+    return build_setup(made)
+
+
+def replace_market(market, **changes):
+    """Return a market with some fields changed."""
+    return Market(**({name: getattr(market, name) for name in market.__struct_fields__} | changes))
+
+
+# ---------------------------------------------------------------- the plain generator
+
+
+class Storm:
+    """One stream in the making: where prices are, which ids were used, how hostile the mood is."""
+
+    def __init__(self, seed, setup, accounts):
+        self.rng = random.Random(seed)
+        self.setup = setup
+        self.accounts = accounts
+        self.centers = [rules.initial_mark_tick or self.rng.randint(60, 160) for rules in setup.markets]
+        self.next_id = 1
+        self.ids = []  # (order id, account) of what may still rest
+        self.ts_ns = 1_000
+        self.commands = []
+        self.wealth = self.rng.choice((100, 400, 2000, 10000))
+        self.thinness = self.rng.choice((1, 4, 20))
+
+    def add(self, kind, **fields):
+        """Append one command at the present time."""
+        self.commands.append(Command(ts_ns=self.ts_ns, kind=kind, **fields))
+
+    def pick_account(self):
+        return self.rng.randint(1, self.accounts)
+
+    def pick_market(self):
+        return self.rng.randrange(len(self.setup.markets))
+
+    def pick_qty(self):
+        return self.rng.choice((1, 2, 3, 5, 8, 13, 21, 40, 90))
+
+    def pick_side(self):
+        return self.rng.choice((codes.BUY, codes.SELL))
+
+    def near(self, market, width):
+        """Return a price within `width` ticks of the market's center."""
+        top = self.setup.markets[market].price_max_tick
+        return max(1, min(top, self.centers[market] + self.rng.randint(-width, width)))
+
+    def set_price(self, market, price_tick):
+        """Move the price by what the mark model listens to, sometimes by what it does not."""
+        model = self.setup.markets[market].mark_model
+        if self.rng.random() < 0.03:
+            model = self.rng.randrange(3)
+        if model == codes.MARK_RECORDED:
+            self.add(codes.MARK, market=market, price_tick=price_tick)
+        elif model == codes.MARK_INDEX:
+            self.add(codes.INDEX, market=market, price_tick=price_tick)
+        else:
+            qty = self.rng.choice((1, 1, 10, 60))
+            self.add(codes.PRINT, market=market, price_tick=price_tick, qty_lot=qty, side=self.pick_side())
+
+    # ------------------------------------------------------------ what may happen
+
+    def open_day(self):
+        """Give everybody money, the funds a little, the books some depth, the markets a mark."""
+        rng = self.rng
+        for market in range(len(self.setup.markets)):
+            self.set_price(market, self.centers[market])
+            if rng.random() < 0.7:
+                self.add(codes.FUND_DEPOSIT, market=market, amount_quote=rng.choice((1, 20, 150, 1000)))
+            for _ in range(rng.randint(0, 4)):
+                self.level(market)
+        for account in range(1, self.accounts + 1):
+            for market in range(len(self.setup.markets)):
+                if rng.random() < 0.25:
+                    self.add(codes.SET_MARGIN_MODE, account=account, market=market, amount_quote=rng.randrange(2))
+                if rng.random() < 0.5:
+                    leverage = rng.choice((2, 10, 20, 50, 100, 125))
+                    self.add(codes.SET_LEVERAGE, account=account, market=market, amount_quote=leverage)
+            market = 0 if rng.random() < 0.7 else self.pick_market()
+            self.add(codes.DEPOSIT, account=account, market=market, amount_quote=rng.randint(1, 2 * self.wealth))
+
+    def level(self, market=None):
+        """Set an outside level, mostly on its own side, sometimes crossing."""
+        market = self.pick_market() if market is None else market
+        side, width = self.pick_side(), self.rng.choice((3, 10, 40))
+        offset = self.rng.randint(0, width) if self.rng.random() < 0.85 else -self.rng.randint(0, 5)
+        price = max(1, min(self.setup.markets[market].price_max_tick, self.centers[market] - side * offset))
+        qty = self.rng.choice((0, 1, 2, 5)) * self.thinness if self.rng.random() < 0.9 else self.rng.randint(0, 200)
+        self.add(codes.LEVEL, market=market, side=side, price_tick=price, qty_lot=qty)
+
+    def place(self):
+        """Place an order of any kind near the center."""
+        rng, market = self.rng, self.pick_market()
+        flags, tif = 0, rng.choice((codes.GTC, codes.GTC, codes.GTC, codes.IOC, codes.FOK))
+        if rng.random() < 0.15:
+            flags |= codes.MARKET_ORDER
+        if rng.random() < 0.15:
+            flags |= codes.POST_ONLY
+            tif = codes.GTC if rng.random() < 0.9 else tif
+        if rng.random() < 0.2:
+            flags |= codes.REDUCE_ONLY
+        if rng.random() < 0.3:
+            flags |= rng.choice((codes.STP_NEWEST, codes.STP_OLDEST, codes.STP_NEWEST | codes.STP_OLDEST))
+        account = self.pick_account()
+        order_id = self.next_id if rng.random() < 0.97 else rng.randint(-1, self.next_id)
+        self.order(
+            account, market, self.pick_side(), self.near(market, rng.choice((0, 2, 5, 30))), order_id, tif, flags
+        )
+
+    def order(self, account, market, side, price_tick, order_id, tif=codes.GTC, flags=0, qty_lot=0):
+        """Append one place and remember its id."""
+        fields = {"account": account, "market": market, "side": side, "price_tick": price_tick, "tif": tif}
+        self.add(codes.PLACE, qty_lot=qty_lot or self.pick_qty(), order_id=order_id, flags=flags, **fields)
+        if tif == codes.GTC:
+            self.ids.append((order_id, account))
+        self.next_id += 1
+
+    def rest(self):
+        """Queue an order behind the center, often reduce-only, often several at one price."""
+        market, side = self.pick_market(), self.pick_side()
+        price = self.near(market, 0) - side * self.rng.choice((1, 1, 2, 4, 9))
+        price = max(1, min(self.setup.markets[market].price_max_tick, price))
+        flags = self.rng.choice((0, 0, codes.REDUCE_ONLY, codes.POST_ONLY, codes.POST_ONLY | codes.REDUCE_ONLY))
+        for _ in range(self.rng.randint(1, 3)):
+            qty = self.rng.choice((1, 2, 4, 9))
+            self.order(self.pick_account(), market, side, price, self.next_id, flags=flags, qty_lot=qty)
+
+    def cross_self(self):
+        """Let one account meet itself, with and without prevention."""
+        account, market, side, price = self.pick_account(), self.pick_market(), self.pick_side(), 0
+        price = self.near(market, 1)
+        stops = (0, codes.STP_NEWEST, codes.STP_OLDEST, codes.STP_NEWEST | codes.STP_OLDEST)
+        self.order(account, market, side, price, self.next_id, qty_lot=self.rng.randint(1, 5))
+        flags = self.rng.choice(stops) | self.rng.choice((0, 0, codes.REDUCE_ONLY))
+        tif = self.rng.choice((codes.GTC, codes.IOC, codes.FOK))
+        self.order(account, market, -side, price, self.next_id, tif, flags, self.rng.randint(1, 8))
+
+    def reduce_behind(self):
+        """Trade, queue reduce-only orders against the position, and let some of them outlive it."""
+        market, side, price = self.pick_market(), self.pick_side(), 0
+        price, qty = self.near(market, 1), self.rng.randint(1, 6)
+        account, other = self.pick_account(), self.pick_account()
+        self.order(other, market, -side, price, self.next_id, qty_lot=qty)
+        self.order(account, market, side, price, self.next_id, qty_lot=qty)
+        away = max(1, min(self.setup.markets[market].price_max_tick, price + side * 2))
+        for _ in range(2):
+            self.order(account, market, -side, away, self.next_id, flags=codes.REDUCE_ONLY, qty_lot=qty)
+        if self.rng.random() < 0.7:
+            self.order(self.pick_account(), market, side, away, self.next_id, codes.IOC, qty_lot=2 * qty)
+
+    def meet(self):
+        """Let two accounts trade: the surest way to opposite positions."""
+        market, side, price, qty = self.pick_market(), self.pick_side(), 0, self.pick_qty()
+        price = self.near(market, self.rng.choice((0, 1, 4)))
+        for part in (side, -side):
+            self.order(self.pick_account(), market, part, price, self.next_id, qty_lot=qty)
+
+    def dump(self):
+        """Close in a hurry, far through a thin book: what reduces is not checked against margin."""
+        market, side = self.pick_market(), self.pick_side()
+        top = self.setup.markets[market].price_max_tick
+        price = top if side == codes.BUY else 1
+        if self.rng.random() < 0.6:
+            far = max(1, min(top, self.centers[market] + side * self.rng.randint(5, 60)))
+            self.add(codes.LEVEL, market=market, side=-side, price_tick=far, qty_lot=self.pick_qty())
+        flags = codes.REDUCE_ONLY if self.rng.random() < 0.8 else 0
+        self.order(self.pick_account(), market, side, price, self.next_id, codes.IOC, flags, qty_lot=90)
+
+    def blow_out(self):
+        """Trade at the center, then close far away while the mark stands still: a flat wallet below zero."""
+        market, side, qty = self.pick_market(), self.pick_side(), self.rng.randint(3, 25)
+        price, top = self.near(market, 1), self.setup.markets[market].price_max_tick
+        account, other = self.pick_account(), self.pick_account()
+        self.order(other, market, -side, price, self.next_id, qty_lot=qty)
+        self.order(account, market, side, price, self.next_id, codes.IOC, qty_lot=qty)
+        far = max(1, min(top, price - side * self.rng.choice((10, 30, 70))))
+        self.add(codes.LEVEL, market=market, side=side, price_tick=far, qty_lot=90)
+        self.order(account, market, -side, far, self.next_id, codes.IOC, codes.REDUCE_ONLY, 90)
+
+    def creep(self):
+        """Move a price one way in small steps, past call levels before triggers."""
+        market, way = self.pick_market(), self.pick_side()
+        for _ in range(self.rng.randint(3, 8)):
+            top = self.setup.markets[market].price_max_tick
+            self.centers[market] = max(1, min(top, self.centers[market] + way))
+            self.set_price(market, self.centers[market])
+
+    def drift(self):
+        """Move a price a little."""
+        market = self.pick_market()
+        self.centers[market] = self.near(market, 4)
+        self.set_price(market, self.centers[market])
+
+    def crash(self):
+        """Let a price gap, mostly with the book swept away before."""
+        market = self.pick_market()
+        if self.rng.random() < 0.5:
+            for command in [c for c in self.commands if c.kind == codes.LEVEL and c.market == market][-12:]:
+                self.add(codes.LEVEL, market=market, side=command.side, price_tick=command.price_tick)
+        factor = self.rng.choice((0.5, 0.7, 0.85, 0.93, 1.08, 1.2, 1.5))
+        top = self.setup.markets[market].price_max_tick
+        self.centers[market] = max(1, min(top, int(self.centers[market] * factor) or 1))
+        self.set_price(market, self.centers[market])
+        if self.rng.random() < 0.3:
+            # Back to where prices have room, so that a long stream does not end on the edge of the range.
+            self.centers[market] = self.rng.randint(60, 160)
+
+    def print_trade(self):
+        """Report a recorded trade, sometimes off book."""
+        market = self.pick_market()
+        flags = codes.OFF_BOOK if self.rng.random() < 0.15 else 0
+        price = self.near(market, self.rng.choice((1, 6, 20)))
+        fields = {"price_tick": price, "qty_lot": self.pick_qty(), "side": self.pick_side(), "flags": flags}
+        self.add(codes.PRINT, market=market, **fields)
+
+    def amend(self):
+        """Amend a recent order: smaller, larger, elsewhere."""
+        order_id, account = self.rng.choice(self.ids[-9:]) if self.ids else (1, 1)
+        account = account if self.rng.random() < 0.95 else self.pick_account()
+        market = self.pick_market()
+        price = self.near(market, self.rng.choice((0, 3, 10)))
+        same = [c for c in self.commands if c.kind == codes.PLACE and c.order_id == order_id]
+        if same and self.rng.random() < 0.6:
+            price = same[-1].price_tick
+        self.add(codes.AMEND, account=account, order_id=order_id, price_tick=price, qty_lot=self.pick_qty())
+
+    def cancel(self):
+        """Cancel a recent order, or one that never was."""
+        order_id, account = self.rng.choice(self.ids[-9:]) if self.ids else (1, 1)
+        if self.rng.random() < 0.15:
+            order_id, account = self.rng.randint(-2, self.next_id + 5), self.pick_account()
+        self.add(codes.CANCEL, account=account, order_id=order_id)
+
+    def cancel_all(self):
+        self.add(codes.CANCEL_ALL, account=self.pick_account(), market=self.pick_market())
+
+    def money(self):
+        """Deposit, withdraw, move margin, feed a fund."""
+        rng, market, account = self.rng, self.pick_market(), self.pick_account()
+        amount = rng.choice((1, 5, 30, 200, self.wealth))
+        kind = rng.choice((codes.DEPOSIT, codes.DEPOSIT, codes.WITHDRAW, codes.MOVE_MARGIN))
+        if kind == codes.MOVE_MARGIN:
+            for each in range(1, self.accounts + 1):
+                signed = rng.choice((amount, -amount, 3, -3))
+                self.add(kind, account=each, market=market, amount_quote=signed)
+        else:
+            self.add(kind, account=account, market=market, amount_quote=amount)
+        if rng.random() < 0.05:
+            self.add(codes.FUND_DEPOSIT, market=market, amount_quote=rng.choice((1, 40)))
+
+    def settings(self):
+        account, market = self.pick_account(), self.pick_market()
+        if self.rng.random() < 0.6:
+            leverage = self.rng.choice((1, 2, 5, 20, 50, 100, 125, 1000))
+            self.add(codes.SET_LEVERAGE, account=account, market=market, amount_quote=leverage)
+        else:
+            self.add(codes.SET_MARGIN_MODE, account=account, market=market, amount_quote=self.rng.choice((0, 1, 1, 2)))
+
+    def funding(self):
+        rate = self.rng.choice((100_000, 3_000_000, 40_000_000, -100_000, -20_000_000, 0, 7))
+        self.add(codes.FUNDING, market=self.pick_market(), amount_quote=rate)
+
+    def assign(self):
+        """Bring a position from elsewhere, some of them under water at once."""
+        market = self.pick_market()
+        fields = {"price_tick": self.near(market, 12), "qty_lot": self.pick_qty(), "side": self.pick_side()}
+        amount = self.rng.choice((0, 5, 50, self.wealth))
+        self.add(codes.ASSIGN, account=self.pick_account(), market=market, amount_quote=amount, **fields)
+
+    def nonsense(self):
+        """Send something that must be refused, or is at a limit."""
+        rng = self.rng
+        fields = {
+            "account": rng.choice((0, -1, 1, self.accounts, 5_000)),
+            "market": rng.choice((-1, 0, len(self.setup.markets), 99)),
+            "side": rng.choice((-2, -1, 0, 1, 3)),
+            "price_tick": rng.choice((-5, 0, 1, 100, 400, 401, 2**31, 2**62)),
+            "qty_lot": rng.choice((-1, 0, 1, 5, 100, 101, 2**40, 2**40 + 1, 2**62)),
+            "amount_quote": rng.choice((-(2**62), -1, 0, 1, 2**60, 2**60 + 1, 10**9, -(10**9) - 1)),
+            "order_id": rng.choice((-1, 0, 1, self.next_id, 2**62)),
+            "tif": rng.choice((0, 1, 2, 3, 255)),
+            "flags": rng.choice((0, 1, 2, 3, 4, 6, 8, 16, 32, 48, 64, 128, 65535)),
+        }
+        kind = rng.randint(-1, 19)
+        if kind in (codes.DEPOSIT, codes.FUND_DEPOSIT, codes.ASSIGN) and fields["amount_quote"] > 2**40:
+            fields["amount_quote"] = 2**60 + 1  # a fortune would keep everybody solvent for the rest of the stream
+        ts_ns = self.ts_ns
+        if rng.random() < 0.1:
+            self.ts_ns = rng.choice((0, -1, self.ts_ns - 1))
+        self.add(kind, **fields)
+        self.ts_ns = ts_ns
+
+    def almost(self):
+        """Send a good command of any kind with one field broken."""
+        rng = self.rng
+        if not self.commands:
+            return
+        old = rng.choice(self.commands[-60:])
+        fields = {name: getattr(old, name) for name in FIELDS if name not in ("ts_ns", "kind")}
+        name = rng.choice(sorted(fields))
+        values = {
+            "account": (0, -1, self.accounts + 1),
+            "market": (-1, 7),
+            "side": (0, 2, -1, 1),
+            "price_tick": (0, 401, 1, 400),
+            "qty_lot": (0, -1, 101, 2**40 + 1),
+            "amount_quote": (0, -1, 10**9 + 1, -(10**9) - 1),
+            "order_id": (0, -1, self.next_id),
+            "tif": (3, 1, 2),
+            "flags": (64, 8, 3, 6),
+        }
+        fields[name] = rng.choice(values[name])
+        self.add(old.kind, **fields)
+
+
+WEIGHTS = {
+    Storm.place: 16,
+    Storm.meet: 14,
+    Storm.rest: 6,
+    Storm.cross_self: 3,
+    Storm.reduce_behind: 3,
+    Storm.level: 12,
+    Storm.drift: 5,
+    Storm.crash: 5,
+    Storm.dump: 3,
+    Storm.blow_out: 3,
+    Storm.creep: 3,
+    Storm.print_trade: 5,
+    Storm.amend: 5,
+    Storm.cancel: 3,
+    Storm.cancel_all: 1,
+    Storm.money: 8,
+    Storm.settings: 2,
+    Storm.funding: 3,
+    Storm.assign: 4,
+    Storm.nonsense: 3,
+    Storm.almost: 2,
+}
+
+
+def random_stream(seed, setup, steps, accounts=8):
+    """Return at least `steps` commands, a function of the arguments alone; times do not fall, but for refused ones."""
+    storm = Storm(seed, setup, accounts)
+    storm.open_day()
+    scale = [weight * storm.rng.choice((0.3, 1, 1, 2)) for weight in WEIGHTS.values()]
+    while len(storm.commands) < steps:
+        storm.ts_ns += storm.rng.choice((0, 0, 1, 1_000_000))
+        storm.rng.choices(list(WEIGHTS), scale)[0](storm)
+    return storm.commands[:steps]
+
+
+# ---------------------------------------------------------------- the shrinking generator
+
+SETUP_SEEDS = tuple(range(24))
+
+
+@st.composite
+def setups(draw):
+    """Draw one of the small setups."""
+    return make_setup(draw(st.sampled_from(SETUP_SEEDS)))
+
+
+def command_strategy(setup, accounts):
+    """Return a strategy of single commands, good and bad, without a time."""
+    account, market = st.integers(1, accounts), st.integers(0, len(setup.markets) - 1)
+    side, price, qty = st.sampled_from((codes.BUY, codes.SELL)), st.integers(80, 120), st.integers(1, 30)
+    order_id, amount = st.integers(1, 40), st.integers(1, 3000)
+    flags = st.sampled_from((0, 0, 0, 0, 1, 2, 4, 4, 5, 16, 20, 32, 36, 48))
+    tif = st.sampled_from((codes.GTC, codes.GTC, codes.GTC, codes.IOC, codes.FOK))
+    any_price = st.one_of(price, st.integers(1, 400))
+    wild = {
+        "account": st.integers(-1, accounts + 2),
+        "market": st.integers(-1, len(setup.markets)),
+        "side": st.integers(-2, 2),
+        "price_tick": st.integers(-1, 402),
+        "qty_lot": st.integers(-1, 130),
+        "amount_quote": st.integers(-3000, 3000),
+        "order_id": st.integers(-1, 40),
+        "tif": st.integers(0, 3),
+        "flags": st.integers(0, 130),
+    }
+
+    def make(kind, **fields):
+        return st.builds(Command, kind=st.just(kind), **fields)
+
+    orders = {"account": account, "market": market, "side": side, "order_id": order_id}
+    placing = make(codes.PLACE, price_tick=price, qty_lot=qty, tif=tif, flags=flags, **orders)
+    marking = make(codes.MARK, market=market, price_tick=any_price)
+    return st.one_of(
+        placing,
+        placing,
+        placing,
+        make(codes.PLACE, price_tick=price, qty_lot=qty, **orders),
+        make(codes.DEPOSIT, account=account, market=market, amount_quote=amount),
+        make(codes.LEVEL, market=market, side=side, price_tick=price, qty_lot=st.integers(0, 30)),
+        marking,
+        marking,
+        make(codes.INDEX, market=market, price_tick=any_price),
+        make(
+            codes.PRINT, market=market, side=side, price_tick=any_price, qty_lot=qty, flags=st.sampled_from((0, 0, 8))
+        ),
+        make(codes.AMEND, account=account, order_id=order_id, price_tick=price, qty_lot=qty),
+        make(codes.CANCEL, account=account, order_id=order_id),
+        make(codes.CANCEL_ALL, account=account, market=market),
+        make(codes.WITHDRAW, account=account, market=market, amount_quote=amount),
+        make(codes.MOVE_MARGIN, account=account, market=market, amount_quote=st.integers(-500, 500)),
+        make(codes.SET_LEVERAGE, account=account, market=market, amount_quote=st.integers(0, 130)),
+        make(codes.SET_MARGIN_MODE, account=account, market=market, amount_quote=st.integers(0, 2)),
+        make(codes.FUNDING, market=market, amount_quote=st.integers(-60_000_000, 60_000_000)),
+        make(codes.FUND_DEPOSIT, market=market, amount_quote=st.integers(0, 200)),
+        make(codes.ASSIGN, price_tick=price, qty_lot=qty, amount_quote=st.integers(0, 300), **orders),
+        st.builds(Command, kind=st.integers(0, 18), **wild),
+    )
+
+
+@st.composite
+def streams(draw, accounts=6, steps=60):
+    """Draw a setup and a stream for it: marks and money first, so that short streams already trade."""
+    setup: Setup = draw(setups())
+    opening = [
+        Command(kind=kind, market=market, price_tick=100, qty_lot=1, side=codes.BUY)
+        for market in range(len(setup.markets))
+        for kind in (codes.MARK, codes.INDEX, codes.PRINT)
+    ]
+    opening += [
+        Command(kind=codes.DEPOSIT, account=account, amount_quote=draw(st.integers(1, 600)))
+        for account in range(1, accounts + 1)
+    ]
+    drawn = draw(st.lists(command_strategy(setup, accounts), min_size=1, max_size=steps))
+    commands = opening + drawn
+    for index, command in enumerate(commands):
+        command.ts_ns = index // 2
+    return setup, commands

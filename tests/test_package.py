@@ -1,0 +1,92 @@
+"""The distribution: what its metadata promises and what its archives hold."""
+
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = CONFIG["project"]
+
+
+def names_of(requirements):
+    """Return the distribution names of requirement lines, as the index spells them."""
+    return {re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0]).lower() for line in requirements}
+
+
+def pins():
+    """Return the pinned lines of the constraints file."""
+    lines = (ROOT / ".ci" / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_names():
+    assert PROJECT["name"] == "perp-engine"
+    assert PROJECT["scripts"] == {"perp": "engine.cli:main"}
+    assert PROJECT["requires-python"] == ">=3.11"
+    assert CONFIG["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["engine"]
+
+
+def test_the_core_needs_four_packages():
+    assert names_of(PROJECT["dependencies"]) == {"sortedcontainers", "numba", "msgspec", "numpy"}
+
+
+def test_all_means_every_extra():
+    extras = PROJECT["optional-dependencies"]
+    (line,) = extras["all"]
+    named = line.removeprefix("perp-engine[").removesuffix("]").split(",")
+    assert set(named) == set(extras) - {"all"}
+
+
+def test_every_requirement_is_pinned():
+    wanted = names_of(PROJECT["dependencies"] + CONFIG["dependency-groups"]["dev"] + CONFIG["build-system"]["requires"])
+    for extra, lines in PROJECT["optional-dependencies"].items():
+        if extra != "all":
+            wanted |= names_of(lines)
+    missing = wanted - names_of(pins())
+    assert not missing, f"not pinned in .ci/constraints.txt: {', '.join(sorted(missing))}"
+
+
+def test_pins_are_exact():
+    loose = [line for line in pins() if not re.fullmatch(r"[\w.-]+==[\w.]+", line)]
+    assert not loose, f"expected name==version in .ci/constraints.txt, got: {loose}"
+
+
+def test_typed():
+    assert (ROOT / "engine" / "py.typed").is_file(), "engine/py.typed tells type checkers to read our annotations"
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    """Build wheel and sdist with the installed hatchling, without network; return their member names."""
+    pytest.importorskip("hatchling", reason="hatchling is not installed: the archives are not built")
+    folder = tmp_path_factory.mktemp("dist")
+    build = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel, tarfile.open(next(folder.glob("*.tar.gz"))) as sdist:
+        return wheel.namelist(), [name.split("/", 1)[1] for name in sdist.getnames()]
+
+
+def test_the_wheel_holds_only_the_package(archives):
+    wheel, _ = archives
+    tops = {name.split("/", 1)[0] for name in wheel}
+    assert tops == {"engine", f"perp_engine-{PROJECT['version']}.dist-info"}
+
+
+@pytest.mark.parametrize("name", ["engine/__init__.py", "engine/py.typed", "engine/docs/spec.md"])
+def test_the_wheel_holds(archives, name):
+    wheel, _ = archives
+    assert name in wheel
+
+
+@pytest.mark.parametrize("folder", ["engine/", "tests/", "bench/", "replay_data/", ".ci/"])
+def test_the_sdist_holds(archives, folder):
+    _, sdist = archives
+    assert any(name.startswith(folder) for name in sdist), f"the sdist holds no {folder}"
