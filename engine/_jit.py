@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numba
 
@@ -37,8 +37,9 @@ def kernel(fn: Callable[P, R]) -> Callable[P, R]:
 
 
 def helper(fn: Callable[P, R]) -> Callable[P, R]:
-    """Compile `fn` for use inside kernels only: no wrappers for callers from Python, which cost most of its compile time."""
-    compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(fn)
+    """Compile `fn` for use inside kernels only: no wrappers for callers from Python."""
+    options: dict[str, Any] = {"cache": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    compiled: Callable[P, R] = numba.njit(**options)(fn)
     return compiled
 
 

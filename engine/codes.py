@@ -110,7 +110,7 @@ ACCOUNTS_FULL = 504
 BROKEN_ROUNDS = 901  # the trigger rounds did not settle (STEP-004)
 BROKEN_MONEY = 902  # a balance left the proven range (NUM-006)
 
-# ---------------------------------------------------------------- policies; the position in the tuple is the code (LIQ-002)
+# ---------------------------------------------------------------- policies by name; its place is its code (LIQ-002)
 MARK_MODELS = ("recorded", "index", "last")
 MARK_RECORDED, MARK_INDEX, MARK_LAST = 0, 1, 2
 POLICIES: dict[str, tuple[str, ...]] = {

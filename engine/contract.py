@@ -226,82 +226,93 @@ def build_setup(markets: Sequence[Market], where: str = "market") -> Setup:
     return Setup(tuple(rules), tuple(assets), tuple(units), tuple(funds), tuple(fund_assets))
 
 
-def _build_rules(market: Market, path: str, asset: int, fund: int) -> MarketRules:
+def _check_policies(market: Market, path: str) -> None:
+    """Refuse unknown policies and kinds (CFG-002)."""
     check_policy(f"{path}.kind", "kind", market.kind)
+    check_policy(f"{path}.refill", "refill", market.refill)
     for field in LiquidationPolicy.__struct_fields__:
         check_policy(f"{path}.liquidation.{field}", field, getattr(market.liquidation, field))
     for field in AdlPolicy.__struct_fields__:
         group = field if field == "lights" else f"adl_{field}"
         check_policy(f"{path}.adl.{field}", group, getattr(market.adl, field))
-    check_policy(f"{path}.refill", "refill", market.refill)
+
+
+class _Sizes(NamedTuple):
+    multiplier: int
+    price_max: int
+    order_max: int
+    interest: int
+    initial_mark: int
+
+
+def _read_sizes(market: Market, path: str) -> _Sizes:
+    """Return a market's units and limits, or refuse those that could overflow (NUM-002, NUM-006)."""
     for field in ("tick_size", "lot_size", "quote_unit"):
         if not getattr(market, field) > 0:
             raise ConfigError(f"{path}.{field}: expected a positive number, got {getattr(market, field)}")
+
+    def count(field: str, unit: Decimal, default: int) -> int:
+        given = getattr(market, field)
+        return default if given is None else _units(given, unit, f"{path}.{field}")
+
     multiplier = _units(market.tick_size * market.lot_size, market.quote_unit, f"{path}.tick_size x lot_size")
-    price_max = (
-        DEFAULT_PRICE_MAX_TICK
-        if market.price_max is None
-        else _units(market.price_max, market.tick_size, f"{path}.price_max")
-    )
+    price_max = count("price_max", market.tick_size, DEFAULT_PRICE_MAX_TICK)
     if not 1 <= price_max <= PRICE_MAX_LIMIT:
         raise ConfigError(f"{path}.price_max: expected 1 to {PRICE_MAX_LIMIT} ticks, got {price_max}")
     ceiling = VALUE_MAX // (price_max * multiplier)
-    interest = (
-        ceiling
-        if market.open_interest_max is None
-        else _units(market.open_interest_max, market.lot_size, f"{path}.open_interest_max")
-    )
-    order_max = (
-        interest if market.order_max is None else _units(market.order_max, market.lot_size, f"{path}.order_max")
-    )
+    interest = count("open_interest_max", market.lot_size, ceiling)
     if not 1 <= interest <= ceiling:
         raise ConfigError(
             f"{path}.open_interest_max: price_max {price_max} ticks x {interest} lots x {multiplier} units would pass "
             f"2**58; expected 1 to {ceiling} lots"
         )
+    order_max = count("order_max", market.lot_size, interest)
     if not 1 <= order_max <= interest:
         raise ConfigError(f"{path}.order_max: expected 1 to {interest} lots, got {order_max}")
+    initial_mark = count("initial_mark", market.tick_size, 0)
+    if not 0 <= initial_mark <= price_max:
+        raise ConfigError(f"{path}.initial_mark: expected a price up to price_max, got {market.initial_mark}")
+    return _Sizes(multiplier, price_max, order_max, interest, initial_mark)
+
+
+def _read_rates(market: Market, path: str) -> dict[str, int]:
+    """Return a market's fees and collars in ppm, each inside its range."""
+    rates = {}
+    for name in ("maker_fee", "taker_fee", "liquidation_fee", "order_collar", "liquidation_collar"):
+        rate = _ppm(getattr(market, name), f"{path}.{name}")
+        low, high = (-10_000, 100_000) if name in ("maker_fee", "taker_fee") else (0, PPM - 1)
+        if not low <= rate <= high:
+            limits = "-0.01 to 0.1" if low < 0 else "0 to below 1"
+            raise ConfigError(f"{path}.{name}: expected {limits}, got {getattr(market, name)}")
+        rates[f"{name}_ppm"] = rate
+    if rates["maker_fee_ppm"] + rates["taker_fee_ppm"] < 0:
+        raise ConfigError(f"{path}.maker_fee: a rebate above the taker fee would pay for trading with oneself")
+    return rates
+
+
+def _build_rules(market: Market, path: str, asset: int, fund: int) -> MarketRules:
+    _check_policies(market, path)
+    sizes = _read_sizes(market, path)
     tiers = read_tiers(market.tiers, market.quote_unit, path)
     call = _ppm(market.margin_call, f"{path}.margin_call")
     if call and not (call >= PPM and tiers[-1][2] * call < PPM * PPM):
         raise ConfigError(f"{path}.margin_call: expected 0, or at least 1 and below 1 / the highest maintenance rate")
-    if not 1 <= market.default_leverage <= PPM // tiers[0][1]:
-        limit = PPM // tiers[0][1]
-        raise ConfigError(f"{path}.default_leverage: expected 1 to {limit}, got {market.default_leverage}")
-    fees = {name: _ppm(getattr(market, name), f"{path}.{name}") for name in ("maker_fee", "taker_fee")}
-    for name, fee in fees.items():
-        if not -10_000 <= fee <= 100_000:
-            raise ConfigError(f"{path}.{name}: expected -0.01 to 0.1")
-    if fees["maker_fee"] + fees["taker_fee"] < 0:
-        raise ConfigError(f"{path}.maker_fee: a rebate above the taker fee would pay for trading with oneself")
-    parts = {n: _ppm(getattr(market, n), f"{path}.{n}") for n in ("liquidation_fee", "order_collar", "liquidation_collar")}
-    for name, part in parts.items():
-        if not 0 <= part < PPM:
-            raise ConfigError(f"{path}.{name}: expected 0 to below 1, got {getattr(market, name)}")
-    initial_mark = (
-        0
-        if market.initial_mark is None
-        else _units(market.initial_mark, market.tick_size, f"{path}.initial_mark")
-    )
-    if not 0 <= initial_mark <= price_max:
-        raise ConfigError(f"{path}.initial_mark: expected a price up to price_max, got {market.initial_mark}")
+    highest = PPM // tiers[0][1]
+    if not 1 <= market.default_leverage <= highest:
+        raise ConfigError(f"{path}.default_leverage: expected 1 to {highest}, got {market.default_leverage}")
     return MarketRules(
         symbol=market.symbol,
         asset=asset,
         fund=fund,
-        multiplier=multiplier,
-        price_max_tick=price_max,
-        order_max_lot=order_max,
-        open_interest_max_lot=interest,
-        maker_fee_ppm=fees["maker_fee"],
-        taker_fee_ppm=fees["taker_fee"],
-        liquidation_fee_ppm=parts["liquidation_fee"],
-        order_collar_ppm=parts["order_collar"],
-        liquidation_collar_ppm=parts["liquidation_collar"],
+        multiplier=sizes.multiplier,
+        price_max_tick=sizes.price_max,
+        order_max_lot=sizes.order_max,
+        open_interest_max_lot=sizes.interest,
+        **_read_rates(market, path),
         leverage_ppm=-(-PPM // market.default_leverage),
         margin_mode=check_policy(f"{path}.margin_mode", "margin_mode", market.margin_mode),
         mark_model=check_policy(f"{path}.mark_model", "mark_model", market.mark_model),
-        initial_mark_tick=initial_mark,
+        initial_mark_tick=sizes.initial_mark,
         adl_fees=1 - check_policy(f"{path}.adl.fees", "adl_fees", market.adl.fees),
         call_ppm=call,
         tiers=tiers,

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,16 @@ class View(NamedTuple):
     markets: Rows  # (markets, 5): mark_tick, index_tick, last_tick, open_interest_lot, 0
     orders: Rows  # (n, 7): market, side, price_tick, qty_lot, account, order_id, flags; by market, bids then asks, in
     # matching order (the outside's have order id 0)
-    positions: Rows  # (n, 9): account, market, qty_lot, cost_quote, margin_quote, opened_seq, leverage_ppm, mode, called;
-    # by account and market, those that are open or have a leverage or mode other than the market's default
+    # (n, 9): account, market, qty_lot, cost_quote, margin_quote, opened_seq, leverage_ppm, mode, called
+    positions: (
+        Rows  # by account and market, those that are open or have a leverage or mode other than the market's default
+    )
     wallets: Rows  # (n, 4): account, asset, balance_quote, called; by account and asset, where either is not 0
     funds: Rows  # (funds, 2): balance_quote, low_quote
     assets: Rows  # (assets, 6): fees, rounding, insolvency, deposits, withdrawals, waived (all _quote)
 
 
-WIDTHS = View(3, 5, 7, 9, 4, 2, 6)  # type: ignore[arg-type]
+WIDTHS = (3, 5, 7, 9, 4, 2, 6)
 
 
 def compute_digest(view: View) -> str:
@@ -37,7 +39,7 @@ def compute_digest(view: View) -> str:
     """
     total = hashlib.blake2b(digest_size=16)
     for name, rows, width in zip(View._fields, view, WIDTHS, strict=True):
-        table: NDArray[Any] = np.ascontiguousarray(np.asarray(rows, dtype="<i8").reshape(-1, width))
+        table = np.ascontiguousarray(np.asarray(rows, dtype="<i8").reshape(-1, int(width)))
         total.update(f"{name} {len(table)}\n".encode())
         total.update(table.tobytes())
     return total.hexdigest()

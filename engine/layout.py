@@ -214,8 +214,9 @@ CALLED = 4
 class State(NamedTuple):
     """Everything one exchange owns, as C-contiguous arrays; `Exchange` allocates, kernels change them in place.
 
-    `levels`, `leaf_masks`, `page_masks`, `page_leaves`, `pages` and `events` may be replaced by longer copies inside a
-    batch; the others are grown between commands by the shell.
+    Kernels never grow them, but for `events`, which a batch may return longer.  Every node on a ladder needs at most a
+    leaf and a page of its own, so `leaf_masks` and `page_masks` are as long as orders and positions together; fresh
+    leaves and pages are initialised when they are taken, and cost nothing before.
     """
 
     head: NDArray[np.void]  # (1,) HEAD
@@ -240,3 +241,30 @@ class State(NamedTuple):
     triggers: NDArray[np.void]  # HEAP, the round's liquidations, worst first
     queue: NDArray[np.void]  # HEAP, the ADL queue being served
     events: NDArray[np.void]  # (at least event_count,) EVENT
+
+
+STATE_DTYPES: dict[str, np.dtype[np.void] | np.dtype[np.int32] | np.dtype[np.int64] | np.dtype[np.uint64]] = {
+    "head": HEAD,
+    "markets": MARKET,
+    "tiers": TIER,
+    "assets": ASSET,
+    "funds": FUND,
+    "accounts": ACCOUNT,
+    "wallets": WALLET,
+    "positions": POSITION,
+    "orders": ORDER,
+    "idmap": IDMAP,
+    "ladders": LADDER,
+    "pages": np.dtype(np.int32),
+    "words": np.dtype(np.uint64),
+    "page_masks": np.dtype(np.uint64),
+    "page_leaves": np.dtype(np.int32),
+    "leaf_masks": np.dtype(np.uint64),
+    "levels": LEVEL_RECORD,
+    "pending": np.dtype(np.int64),
+    "touched": np.dtype(np.int64),
+    "triggers": HEAP,
+    "queue": HEAP,
+    "events": EVENT,
+}
+BLOCK_WORDS = 2 * len(State._fields) + 1  # the kernels' box: address and length of every array, and an owner

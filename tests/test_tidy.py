@@ -26,14 +26,15 @@ INNER = {
     "layout": {"codes"},
     "units": {"codes"},
     "contract": {"codes", "errors", "units"},
-    "messages": {"codes", "errors", "layout"},
+    "commands": {"codes", "errors", "layout"},
     "kernels": {"codes", "layout", "_jit", "kernels"},
-    "reference": {"codes", "errors", "units", "contract", "messages", "reference"},
-    "audit": {"codes", "errors", "layout", "contract"},
+    "reference": {"codes", "errors", "units", "contract", "reference"},
     "digest": {"codes", "errors", "layout", "contract"},
+    "audit": {"codes", "errors", "layout", "contract", "digest", "audit"},
 }
 # From here on a ring may import itself and everything inside it, inner modules included.
 RINGS = (
+    {"compiled"},  # the owner of the arrays
     {"exchange"},
     {"feeds", "journal", "scenario"},
     {"replay", "sweep", "report"},

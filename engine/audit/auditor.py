@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from engine import codes
 from engine.audit.books import Books, Domain, ceil_div, sign_of
+from engine.audit.fields import UNNAMED, UNNAMED_ACCEPTED
 from engine.audit.state import compare_rows, read_table
 from engine.codes import BUY, CROSS, EVENT_NAMES, EXTERNAL, ISOLATED, PPM, PRICE_MAX_LIMIT, SELL
 from engine.contract import Setup
@@ -63,6 +64,11 @@ class _Deficit:
     fund_paid: int = 0
     cuts: int = 0
     gains: dict[int, int] | None = None
+
+
+def _due(value: int, rate_ppm: int) -> int:
+    """Return the fee of a forced close, of which a rebate is nothing (LIQ-006, ADL-007)."""
+    return max(0, ceil_div(value * rate_ppm, PPM))
 
 
 class Auditor(Books):
@@ -156,6 +162,13 @@ class Auditor(Books):
 
     def _check_range(self, event: Any) -> None:
         """Refuse what no event of this kind can hold, so that the handlers may index and divide."""
+        if event.kind == codes.ACCEPTED:
+            self._expect(event, "code", event.code, codes.PLACE, event.code in UNNAMED_ACCEPTED)
+            unnamed = UNNAMED_ACCEPTED[event.code]
+        else:
+            unnamed = UNNAMED[event.kind]
+        for name in unnamed:
+            self._check(event, name, getattr(event, name), 0)
         if event.kind == codes.REJECTED:
             return  # its fields are as they were sent
         least = -1 if event.kind in _OF_DOMAINS else 0
@@ -234,6 +247,7 @@ class Auditor(Books):
     def _accepted(self, event: Any) -> None:
         """Book what a command moved by itself: money in and out, margin, settings (EVT-001)."""
         amount, market = event.amount_quote, event.market
+        self._expect(event, "account", event.account, 1, (event.account >= 1) == (event.code != codes.FUND_DEPOSIT))
         if event.code == codes.DEPOSIT:
             self._deposit(event, amount, 1)
             self._pay(event.account, market, amount)
@@ -379,7 +393,7 @@ class Auditor(Books):
         share = closing.value * qty // closing.left
         value = self._value(event.market, event.price_tick, qty)
         gain = closing.sign * value - share
-        due = max(0, ceil_div(value * rules.taker_fee_ppm, PPM))
+        due = _due(value, rules.taker_fee_ppm)
         fee = min(due, max(0, gain))
         self._check(event, "fee_quote", event.fee_quote, fee)
         self._check(event, "amount_quote", event.amount_quote, gain - fee)
@@ -411,7 +425,7 @@ class Auditor(Books):
 
     def _adl_fill(self, event: Any) -> None:
         """Check a close against a victim: both book the share of the bankruptcy value (ADL-005..ADL-007)."""
-        closing, rules, qty, victim = self._current(event), self._rules(event.market), event.qty_lot, event.other
+        closing, qty, victim = self._current(event), event.qty_lot, event.other
         self._expect(event, "qty_lot", qty, closing.left, 1 <= qty <= closing.left)
         self._check(event, "count", event.count, closing.queue_count)
         self._expect(event, "rank", event.rank, closing.rank + 1, closing.rank < event.rank <= event.count)
@@ -420,29 +434,34 @@ class Auditor(Books):
         at_mark = closing.sign * self._value(event.market, self.marks[event.market], qty)
         left_over = self._equity(self._domain(victim, event.market)) + at_mark - share
         self._expect(event, "victim's equity afterwards", left_over, 0, left_over >= 0)
-        due, own_due = (
-            max(0, ceil_div(abs(share) * ppm, PPM)) if rules.adl_fees else 0
-            for ppm in (rules.maker_fee_ppm, rules.taker_fee_ppm)
-        )
-        fee = min(due, left_over)
-        assert self._liquidation is not None
-        self._liquidation.waived += due - fee + own_due
         self._check(event, "amount_quote", event.amount_quote, share)
         self._check(event, "price_tick", event.price_tick, closing.tick)
+        self._check(event, "bankruptcy_tick", event.bankruptcy_tick, closing.tick)
         self._check(event, "fee_quote", event.fee_quote, 0)
-        self._check(event, "other_fee_quote", event.other_fee_quote, fee)
         self._check(event, "margin_quote", event.margin_quote, self._take_share(event, closing, share))
         holding = self._holding(victim, event.market)
         self._expect(event, "victim's position", holding.qty, qty, holding.qty * closing.sign <= -qty)
         before = holding.margin
-        self._pay(victim, event.market, -fee)
-        self.sums[rules.asset].fees += fee
         realised = self._close(victim, event.market, qty, -share)
         self._check(event, "other_amount_quote", event.other_amount_quote, realised)
         self._check(event, "other_margin_quote", event.other_margin_quote, holding.margin - before)
+        self._charge_deleveraged(event, abs(share), left_over)
         given_up = max(0, share - at_mark)
         self._announce(event, given_up, closing.tick, by_adl=given_up)
         self._notice = (victim, event.market, -closing.sign)
+
+    def _charge_deleveraged(self, event: Any, value: int, equity: int) -> None:
+        """Book the victim's fee after its close, as far as it can pay; the bankrupt's is waived (ADL-007)."""
+        rules = self._rules(event.market)
+        due, own_due = (_due(value, ppm) if rules.adl_fees else 0 for ppm in (rules.maker_fee_ppm, rules.taker_fee_ppm))
+        fee = min(due, equity)
+        if self._holding(event.other, event.market).mode == ISOLATED:
+            fee = min(fee, max(0, self.wallets.get((event.other, rules.asset), 0)))
+        self._check(event, "other_fee_quote", event.other_fee_quote, fee)
+        self._pay(event.other, event.market, -fee)
+        self.sums[rules.asset].fees += fee
+        assert self._liquidation is not None
+        self._liquidation.waived += due - fee + own_due
 
     def _adl_notice(self, event: Any) -> None:
         assert self._liquidation is not None

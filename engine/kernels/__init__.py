@@ -1,0 +1,1 @@
+"""The compiled engine: everything numba sees, downwards from `run` to the leaves."""

@@ -1,4 +1,7 @@
-"""The only writer of wallets, margins, costs and quantities, so that conservation has one place to be true (MONEY-001)."""
+"""The only writer of costs and quantities, and of wallets and margins by fills, so that conservation has one home.
+
+Source: MONEY-001.
+"""
 
 import numpy as np
 
@@ -46,7 +49,7 @@ def set_qty(st, slot, qty_lot):
     position = st.positions[slot]
     before = position["qty_lot"]
     st.markets[position["market"]]["open_interest_lot"] += max(qty_lot, 0) - max(before, 0)
-    if qty_lot > 0 and before <= 0 or qty_lot < 0 and before >= 0:
+    if (qty_lot > 0 and before <= 0) or (qty_lot < 0 and before >= 0):
         position["opened_seq"] = st.head[0]["seq"]
     position["qty_lot"] = qty_lot
 

@@ -93,7 +93,7 @@ def deleverage(st, slot, victim, lots, worth, tick, queue_length, rank, score):
         st.assets[rules["asset"]]["waived_quote"] += max(fee_of(worth, rules["taker_fee_ppm"]), 0)
     deficit_id = next_deficit(st) if gives_up > 0 else np.int64(0)
     account, other = np.int64(position["account"]), np.int64(st.positions[victim]["account"])
-    event = st.events[emit(st, ADL_FILL, 0, market, account)]
+    event = emit(st, ADL_FILL, 0, market, account)
     event["other"] = other
     event["side"] = -sign
     event["qty_lot"] = lots
@@ -110,11 +110,10 @@ def deleverage(st, slot, victim, lots, worth, tick, queue_length, rank, score):
     event["margin_quote"] = change
     event["other_margin_quote"] = victim_change
     if gives_up > 0:
-        index = emit_deficit(st, deficit_id, market, account, -sign, tick, lots, gives_up)
-        st.events[index]["fee_quote"] = gives_up
+        emit_deficit(st, deficit_id, market, account, -sign, tick, lots, gives_up)["fee_quote"] = gives_up
     st.wallets[wallet_index(st, victim)]["last_market"] = market
     cancel_owned(st, victim, np.int64(BY_ADL))
-    notice = st.events[emit(st, ADL_NOTICE, 0, market, other)]
+    notice = emit(st, ADL_NOTICE, 0, market, other)
     notice["side"] = -sign
     notice["qty_lot"] = abs(st.positions[victim]["qty_lot"])
     notice["other"] = account
@@ -132,7 +131,7 @@ def serve_queue(st, slot, lots, worth, tick, reason):
     mark_tick = st.markets[market]["mark_tick"]
     sign = np.int64(1 if position["qty_lot"] > 0 else -1)
     count = build_queue(st, market, -sign, position["account"])
-    event = st.events[emit(st, ADL_STARTED, reason, market, np.int64(position["account"]))]
+    event = emit(st, ADL_STARTED, reason, market, np.int64(position["account"]))
     event["side"] = -sign
     event["qty_lot"] = lots
     event["count"] = count

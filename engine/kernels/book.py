@@ -147,7 +147,7 @@ def shrink_order(st, slot, lots):
 def cancel_order(st, slot, reason):
     """Remove an account's order and say so."""
     order = st.orders[slot]
-    event = st.events[emit(st, CANCELED, reason, np.int64(order["market"]), np.int64(order["account"]))]
+    event = emit(st, CANCELED, reason, np.int64(order["market"]), np.int64(order["account"]))
     event["side"] = order["side"]
     event["order_id"] = order["order_id"]
     event["price_tick"] = order["price_tick"]
@@ -221,7 +221,7 @@ def trade_with(st, slot, taker, order_id, lots):
     change = fill_position(st, taker, side, lots, price_tick, fee)
     maker_change, maker_fee = fill_maker(st, slot, lots)
     rules["last_tick"] = price_tick
-    event = st.events[emit(st, TRADE, 0, market, account)]
+    event = emit(st, TRADE, 0, market, account)
     event["other"] = maker_account
     event["side"] = side
     event["price_tick"] = price_tick

@@ -1,46 +1,244 @@
-"""The state tuple as one pointer, for the time of a batch.
+"""The state as one pointer, for the time of a batch.
 
-Passing a tuple of arrays through helpers copies every array header at every call; a structref passes one pointer.  This
-file is the only one that knows numba's experimental structref.  Without the compiler a plain object stands in.
+A helper that takes arrays copies their headers at every call and counts references at every access; both cost more than
+the work.  So a batch writes the address and length of every array into one block, and helpers get `st`, the block's
+address.  `st.orders` reads two words, `st.orders[slot]` is a record in place; nothing is counted, since the caller's
+`State` keeps the arrays alive.  Only the event buffer may grow inside a batch: a keeper owns it.
+
+This file is the only one that knows numba's extension API.  Without the compiler a plain object stands in.
 """
 
-import hashlib
+import operator
 
-from numba.core import types
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.imputils import lower_builtin, lower_getattr_generic
+from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, infer_global, signature
 from numba.experimental import structref
+from numba.extending import intrinsic, models, register_model
 
-from engine._jit import JIT_DISABLED
-from engine.layout import State
+from engine._jit import JIT_DISABLED, helper
+from engine.layout import BLOCK_WORDS, EVENT, STATE_DTYPES, State
+
+FIELDS = State._fields
 
 if JIT_DISABLED:
 
-    class StateBox:
-        """The same attributes as `State`, assignable."""
+    class Keeper:
+        """Owner of the event buffer during a batch."""
 
-        def __init__(self, *arrays):
-            for name, array in zip(State._fields, arrays, strict=True):
-                setattr(self, name, array)
+        def __init__(self, events):
+            self.events = events
+
+    class PlainBox:
+        """The same attributes as `State`, but for the events, which are the keeper's."""
+
+        def __init__(self, state, keeper):
+            self.keeper = keeper
+            for name in FIELDS:
+                if name != "events":
+                    setattr(self, name, getattr(state, name))
+
+        @property
+        def events(self):
+            """Return the event buffer."""
+            return self.keeper.events
+
+    def open_box(state, block, keeper):
+        """Return the boxed state."""
+        return PlainBox(state, keeper)
+
+    def grow_events(st):
+        """Replace the event buffer by one of twice the length."""
+        old = st.keeper.events
+        st.keeper.events = np.empty(2 * len(old), EVENT)
+        st.keeper.events[: len(old)] = old
 
 else:
 
+    class TableType(types.Type):
+        """An array of the state as helpers see it: an address and a length, not owned."""
+
+        def __init__(self, name):
+            self.dtype = numba.from_dtype(STATE_DTYPES[name])
+            short = name if isinstance(self.dtype, types.Record) else str(self.dtype)
+            super().__init__(name=f"Table[{short}]")
+
+    @register_model(TableType)
+    class TableModel(models.StructModel):
+        """Two words."""
+
+        def __init__(self, dmm, fe_type):
+            super().__init__(dmm, fe_type, [("data", types.voidptr), ("length", types.int64)])
+
+    class StateType(types.Type):
+        """The boxed state: the address of its block."""
+
+        def __init__(self):
+            super().__init__(name="BoxedState")
+
+    state_type = StateType()
+    # the two heaps share a record type and must share their helpers: one table type for both
+    TABLES = {name: TableType("triggers" if name == "queue" else name) for name in FIELDS}
+
+    @register_model(StateType)
+    class StateModel(models.PrimitiveModel):
+        """One word."""
+
+        def __init__(self, dmm, fe_type):
+            super().__init__(dmm, fe_type, ir.IntType(64).as_pointer())
+
+    @infer_getattr
+    class StateAttributes(AttributeTemplate):
+        """`st.orders` and its like."""
+
+        key = StateType
+
+        def generic_resolve(self, typ, attr):
+            """Return the table type of a field."""
+            return TABLES.get(attr)
+
+    @lower_getattr_generic(StateType)
+    def load_table(context, builder, typ, value, attr):
+        """Read a table's two words from the block; all but the events' never change during a batch."""
+        place = FIELDS.index(attr)
+        table = cgutils.create_struct_proxy(TABLES[attr])(context, builder)
+        words = []
+        for offset in (2 * place, 2 * place + 1):
+            word = builder.load(builder.gep(value, [ir.Constant(ir.IntType(64), offset)]))
+            if attr != "events":
+                word.set_metadata("invariant.load", builder.module.add_metadata([]))
+            words.append(word)
+        table.data = builder.inttoptr(words[0], cgutils.voidptr_t)
+        table.length = words[1]
+        return table._getvalue()
+
+    @infer_global(operator.getitem)
+    class TableGet(AbstractTemplate):
+        """`table[index]`: a record in place, or a number."""
+
+        def generic(self, args, kws):
+            """Accept a table and an integer."""
+            if isinstance(args[0], TableType) and isinstance(args[1], types.Integer):
+                return signature(args[0].dtype, args[0], types.int64)
+            return None
+
+    @infer_global(operator.setitem)
+    class TableSet(AbstractTemplate):
+        """`table[index] = number`."""
+
+        def generic(self, args, kws):
+            """Accept a table of numbers, an integer and a number."""
+            if isinstance(args[0], TableType) and isinstance(args[1], types.Integer):
+                return signature(types.none, args[0], types.int64, args[0].dtype)
+            return None
+
+    @infer_global(len)
+    class TableLength(AbstractTemplate):
+        """`len(table)`."""
+
+        def generic(self, args, kws):
+            """Accept a table."""
+            return signature(types.int64, args[0]) if isinstance(args[0], TableType) else None
+
+    def point_at(context, builder, typ, value, index):
+        """Return the address of an element; with NUMBA_BOUNDSCHECK the index is checked, negative ones too."""
+        table = cgutils.create_struct_proxy(typ)(context, builder, value=value)
+        if context.enable_boundscheck:
+            outside = builder.icmp_unsigned(">=", index, table.length)
+            with builder.if_then(outside, likely=False):
+                message = "index out of bounds in " + typ.name
+                context.call_conv.return_user_exc(builder, IndexError, (message,))
+        size = ir.Constant(ir.IntType(64), STATE_SIZES[typ.name])
+        return builder.gep(table.data, [builder.mul(index, size)])
+
+    STATE_SIZES = {TABLES[name].name: STATE_DTYPES[name].itemsize for name in FIELDS}
+
+    @lower_builtin(operator.getitem, TableType, types.int64)
+    def get_element(context, builder, sig, args):
+        """Lower `table[index]`."""
+        typ = sig.args[0]
+        address = point_at(context, builder, typ, args[0], args[1])
+        kind = context.get_value_type(typ.dtype)
+        if isinstance(typ.dtype, types.Record):
+            return builder.bitcast(address, kind)
+        return builder.load(builder.bitcast(address, kind.as_pointer()))
+
+    @lower_builtin(operator.setitem, TableType, types.int64, types.Any)
+    def set_element(context, builder, sig, args):
+        """Lower `table[index] = number`."""
+        typ = sig.args[0]
+        address = point_at(context, builder, typ, args[0], args[1])
+        builder.store(args[2], builder.bitcast(address, context.get_value_type(typ.dtype).as_pointer()))
+        return context.get_dummy_value()
+
+    @lower_builtin(len, TableType)
+    def get_length(context, builder, sig, args):
+        """Lower `len(table)`."""
+        return cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0]).length
+
     @structref.register
-    class StateBoxType(types.StructRef):
-        """Type of the boxed state."""
+    class KeeperType(types.StructRef):
+        """Owner of the event buffer during a batch."""
 
-        def __init__(self, fields):
-            """Name the type by a digest: the full list of records would be part of every compiled symbol."""
-            super().__init__(fields)
-            self.name = "StateBox_" + hashlib.blake2b(str(self._fields).encode(), digest_size=8).hexdigest()
+    class Keeper(structref.StructRefProxy):
+        """Owner of the event buffer during a batch."""
 
-        def preprocess_fields(self, fields):
-            """Forget literal types, so that there is one specialisation only."""
-            return tuple((name, types.unliteral(typ)) for name, typ in fields)
+    structref.define_proxy(Keeper, KeeperType, ["events"])
+    keeper_type = KeeperType([("events", numba.from_dtype(EVENT)[::1])])
 
-    class StateBox(structref.StructRefProxy):
-        """The same attributes as `State`, assignable inside kernels."""
+    @intrinsic
+    def open_box(typingctx, state, block, keeper):
+        """Return the boxed state: `block` (BLOCK_WORDS int64) is filled, and must outlive it as `state` must."""
 
-        def __new__(cls, *arrays):
-            """Box `arrays`, in the order of `State`."""
-            return structref.StructRefProxy.__new__(cls, *arrays)
+        def codegen(context, builder, sig, args):
+            target = context.make_array(sig.args[1])(context, builder, value=args[1]).data
+            words = []
+            for place, typ in enumerate(sig.args[0].types):
+                array = context.make_array(typ)(context, builder, value=builder.extract_value(args[0], place))
+                words += [builder.ptrtoint(array.data, ir.IntType(64)), array.nitems]
+            owner = cgutils.create_struct_proxy(sig.args[2])(context, builder, value=args[2])
+            words.append(builder.ptrtoint(owner.meminfo, ir.IntType(64)))
+            for offset, word in enumerate(words):
+                builder.store(word, builder.gep(target, [ir.Constant(ir.IntType(64), offset)]))
+            return target
 
-    structref.define_proxy(StateBox, StateBoxType, list(State._fields))
+        return state_type(state, block, keeper), codegen
+
+    @intrinsic
+    def borrow_keeper(typingctx, st):
+        """Return the keeper of a boxed state's events."""
+
+        def codegen(context, builder, sig, args):
+            word = builder.load(builder.gep(args[0], [ir.Constant(ir.IntType(64), BLOCK_WORDS - 1)]))
+            proxy = cgutils.create_struct_proxy(keeper_type)(context, builder)
+            proxy.meminfo = builder.inttoptr(word, cgutils.voidptr_t)
+            value = proxy._getvalue()
+            context.nrt.incref(builder, keeper_type, value)
+            return value
+
+        return keeper_type(st), codegen
+
+    @intrinsic
+    def write_events(typingctx, st, address, length):
+        """Point a boxed state at another event buffer."""
+
+        def codegen(context, builder, sig, args):
+            place = 2 * FIELDS.index("events")
+            for offset, word in ((place, args[1]), (place + 1, args[2])):
+                builder.store(word, builder.gep(args[0], [ir.Constant(ir.IntType(64), offset)]))
+            return context.get_dummy_value()
+
+        return types.none(st, types.int64, types.int64), codegen
+
+    @helper
+    def grow_events(st):
+        """Replace the event buffer by one of twice the length."""
+        keeper = borrow_keeper(st)
+        old = keeper.events
+        longer = np.empty(2 * len(old), EVENT)
+        longer[: len(old)] = old
+        keeper.events = longer
+        write_events(st, longer.ctypes.data, len(longer))

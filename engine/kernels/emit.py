@@ -3,21 +3,12 @@
 import numpy as np
 
 from engine._jit import helper, inlined
-from engine.layout import EVENT
-
-
-@helper
-def grow_events(st):
-    """Replace the event buffer by one of twice the length."""
-    old = st.events
-    longer = np.empty(2 * len(old), EVENT)
-    longer[: len(old)] = old
-    st.events = longer
+from engine.kernels.box import grow_events
 
 
 @helper
 def append_event(st, kind, code, market, account):
-    """Append an event and return its index; all fields not given here are 0."""
+    """Append an event and return it; all fields not given here are 0."""
     head = st.head[0]
     index = head["event_count"]
     if index == len(st.events):
@@ -47,12 +38,12 @@ def append_event(st, kind, code, market, account):
     event["other_fee_quote"] = 0
     event["margin_quote"] = 0
     event["other_margin_quote"] = 0
-    return index
+    return event
 
 
 @inlined
 def emit(st, kind, code, market, account):
-    """Append an event and return its index, not the record: the buffer may move with the next event.
+    """Append an event and return it.  It is written before the next one is emitted: the buffer may move then.
 
     The casts forget that kind and code are constants; without them `append_event` is compiled once per constant.
     """

@@ -8,7 +8,7 @@ from engine.kernels.account import wallet_index
 from engine.kernels.emit import emit
 from engine.kernels.fixed import mul_div_floor
 from engine.kernels.margin import domain_of, find_position, measure_domain, value_at_mark
-from engine.kernels.trigger import touch_account
+from engine.kernels.trigger import touch
 from engine.layout import NIL
 
 
@@ -28,7 +28,7 @@ def credit_fund(st, market, account, amount_quote, fee_quote):
         return
     number = fund_of(st, market)
     add_to_fund(st, number, amount_quote)
-    event = st.events[emit(st, FUND_CREDIT, 0, market, account)]
+    event = emit(st, FUND_CREDIT, 0, market, account)
     event["other"] = number
     event["amount_quote"] = amount_quote
     event["other_amount_quote"] = fee_quote
@@ -58,7 +58,7 @@ def debit_fund(st, market, account, amount_quote, deficit_id):
         fund["low_quote"] = fund["balance_quote"]
     fund["low_quote"] = min(fund["low_quote"], fund["balance_quote"])
     fund["debited"] = 1
-    event = st.events[emit(st, FUND_DEBIT, 0, market, account)]
+    event = emit(st, FUND_DEBIT, 0, market, account)
     event["other"] = number
     event["amount_quote"] = amount_quote
     event["order_id"] = deficit_id
@@ -76,18 +76,17 @@ def next_deficit(st):
 
 @helper
 def emit_deficit(st, deficit_id, market, account, side, price_tick, lots, amount_quote):
-    """Emit a deficit and return its index; the caller names the payers.
+    """Emit a deficit and return it; the caller names the payers.
 
     Source: EVT-002.
     """
-    index = emit(st, DEFICIT, 0, market, account)
-    event = st.events[index]
+    event = emit(st, DEFICIT, 0, market, account)
     event["order_id"] = deficit_id
     event["side"] = side
     event["price_tick"] = price_tick
     event["qty_lot"] = lots
     event["amount_quote"] = amount_quote
-    return index
+    return event
 
 
 @helper
@@ -127,8 +126,7 @@ def cut_winner(st, slot, cut_quote, deficit_id, count):
     """
     position = st.positions[slot]
     account = np.int64(position["account"])
-    index = emit(st, HAIRCUT, 0, np.int64(position["market"]), account)
-    event = st.events[index]
+    event = emit(st, HAIRCUT, 0, np.int64(position["market"]), account)
     event["amount_quote"] = cut_quote
     event["order_id"] = deficit_id
     event["count"] = count
@@ -137,7 +135,7 @@ def cut_winner(st, slot, cut_quote, deficit_id, count):
         event["margin_quote"] = -cut_quote
     else:
         st.wallets[wallet_index(st, slot)]["balance_quote"] -= cut_quote
-    touch_account(st, account, slot)
+    touch(st, domain_of(st, slot))
 
 
 @helper
@@ -178,7 +176,7 @@ def cover_deficit(st, deficit_id, market, account, side, price_tick, lots, amoun
         by_haircut, rounding = cut_winners(st, market, amount_quote - by_fund, deficit_id)
     unpaid = amount_quote - by_fund - by_haircut
     st.assets[st.markets[market]["asset"]]["insolvency_quote"] -= unpaid
-    event = st.events[emit_deficit(st, deficit_id, market, account, side, price_tick, lots, amount_quote)]
+    event = emit_deficit(st, deficit_id, market, account, side, price_tick, lots, amount_quote)
     event["other_amount_quote"] = by_fund
     event["margin_quote"] = by_haircut
     event["other_margin_quote"] = unpaid

@@ -3,12 +3,12 @@
 import numpy as np
 
 from engine._jit import helper
-from engine.codes import BAD_AMOUNT, FUNDING_PAYMENT, ISOLATED, NO_MARK, OK, PPB
+from engine.codes import BAD_AMOUNT, EXTERNAL, FUNDING_PAYMENT, ISOLATED, NO_MARK, OK, PPB
 from engine.kernels.account import wallet_index
 from engine.kernels.emit import emit
 from engine.kernels.fixed import mul_div_floor
-from engine.kernels.margin import find_position, value_at_mark
-from engine.kernels.trigger import touch_account
+from engine.kernels.margin import domain_of, find_position, value_at_mark
+from engine.kernels.trigger import touch
 from engine.layout import NIL
 
 
@@ -26,7 +26,7 @@ def pay_position(st, slot, rate_ppb):
     if received == 0:
         return received
     account = np.int64(position["account"])
-    event = st.events[emit(st, FUNDING_PAYMENT, 0, market, account)]
+    event = emit(st, FUNDING_PAYMENT, 0, market, account)
     event["amount_quote"] = received
     event["qty_lot"] = position["qty_lot"]
     event["mark_tick"] = st.markets[market]["mark_tick"]
@@ -35,7 +35,8 @@ def pay_position(st, slot, rate_ppb):
         event["margin_quote"] = received
     else:
         st.wallets[wallet_index(st, slot)]["balance_quote"] += received
-    touch_account(st, account, slot)
+    if account != EXTERNAL:
+        touch(st, domain_of(st, slot))
     return received
 
 

@@ -1,60 +1,36 @@
 """Price levels by tick under bitmaps of 64: the book's orders and the triggers of positions hang on the same structure.
 
-A ladder's ticks lie under leaves (64 ticks, one word), leaves under pages (64 leaves, one word), pages under up to three
-words of summary.  Leaves and pages exist only while something hangs below them, so a market may span 2**31 ticks and
-pays for those in use.  Nodes (orders, positions) are linked through `next` and `prev` in their own pool, in the order of
-arrival (MATCH-003).  A price level is only ever one side's: bids below asks, long triggers below the mark and short ones
-above it; so one bitmap serves both sides.
+A ladder's ticks lie under leaves (64 ticks, one word), leaves under pages (64 leaves, one word), pages under up to
+three words of summary.  Leaves and pages exist only while something hangs below them, so a market may span 2**31 ticks
+and pays for those in use.  Nodes (orders, positions) are linked through `next` and `prev` in their own pool, in the
+order of arrival (MATCH-003).  A price level is only ever one side's: bids below asks, long triggers below the mark and
+short ones above it; so one bitmap serves both sides.
 """
 
 import numpy as np
 
 from engine._jit import helper, inlined
 from engine.kernels.bits import above, below, bit, highest, lowest
-from engine.layout import LEVEL_RECORD, NIL
-
-
-@helper
-def grow_leaves(st):
-    """Replace the leaf pool by one of twice the size."""
-    count = len(st.leaf_masks)
-    masks = np.zeros(2 * count, np.uint64)
-    masks[:count] = st.leaf_masks
-    levels = np.empty(128 * count, LEVEL_RECORD)
-    levels[: 64 * count] = st.levels
-    for at in range(64 * count, 128 * count):
-        levels[at]["qty_lot"] = 0
-        levels[at]["head"] = NIL
-        levels[at]["tail"] = NIL
-    st.leaf_masks = masks
-    st.levels = levels
-
-
-@helper
-def grow_pages(st):
-    """Replace the page pool by one of twice the size."""
-    count = len(st.page_masks)
-    masks = np.zeros(2 * count, np.uint64)
-    masks[:count] = st.page_masks
-    leaves = np.full(128 * count, NIL, np.int32)
-    leaves[: 64 * count] = st.page_leaves
-    st.page_masks = masks
-    st.page_leaves = leaves
+from engine.layout import NIL
 
 
 @helper
 def take_leaf(st):
-    """Return an empty leaf.  A free leaf's mask holds the next free one plus 1."""
+    """Return an empty leaf.  A free leaf's mask holds the next free one plus 1; a fresh one is initialised here."""
     head = st.head[0]
     leaf = head["leaf_free"]
     if leaf != NIL:
         head["leaf_free"] = np.int64(st.leaf_masks[leaf]) - 1
         st.leaf_masks[leaf] = np.uint64(0)
         return leaf
-    if head["leaf_used"] == len(st.leaf_masks):
-        grow_leaves(st)
+    leaf = head["leaf_used"]
     head["leaf_used"] += 1
-    return head["leaf_used"] - 1
+    for at in range(leaf * 64, leaf * 64 + 64):
+        level = st.levels[at]
+        level["qty_lot"] = 0
+        level["head"] = NIL
+        level["tail"] = NIL
+    return leaf
 
 
 @helper
@@ -66,10 +42,11 @@ def take_page(st):
         head["page_free"] = np.int64(st.page_masks[page]) - 1
         st.page_masks[page] = np.uint64(0)
         return page
-    if head["page_used"] == len(st.page_masks):
-        grow_pages(st)
+    page = head["page_used"]
     head["page_used"] += 1
-    return head["page_used"] - 1
+    for at in range(page * 64, page * 64 + 64):
+        st.page_leaves[at] = NIL
+    return page
 
 
 @inlined

@@ -36,7 +36,6 @@ from engine.kernels.fixed import mul_div_ceil, mul_div_floor, saturate
 from engine.kernels.fund import cover_deficit, credit_fund, debit_fund, emit_deficit, fund_of, next_deficit
 from engine.kernels.heap import build_heap, pop_heap
 from engine.kernels.margin import (
-    domain_of,
     is_cross,
     measure_domain,
     position_maintenance,
@@ -65,13 +64,12 @@ def market_of(st, code):
 
 @helper
 def emit_domain(st, kind, code, equity, maintenance):
-    """Emit an event about a domain's standing and return its index."""
-    index = emit(st, kind, 0, market_of(st, code), account_of(st, code))
-    event = st.events[index]
+    """Emit an event about a domain's standing and return it."""
+    event = emit(st, kind, 0, market_of(st, code), account_of(st, code))
     event["other"] = asset_of(st, code)
     event["amount_quote"] = equity
     event["other_amount_quote"] = maintenance
-    return index
+    return event
 
 
 @helper
@@ -110,7 +108,7 @@ def settle_fill(st, slot, maker, lots, worth, tick):
     st.wallets[wallet_index(st, slot)]["last_market"] = market
     rules["last_tick"] = price_tick
     deficit_id = next_deficit(st) if surplus < 0 else np.int64(0)
-    event = st.events[emit(st, LIQUIDATION_FILL, 0, market, account)]
+    event = emit(st, LIQUIDATION_FILL, 0, market, account)
     event["other"] = other
     event["side"] = -sign
     event["price_tick"] = price_tick
@@ -128,8 +126,8 @@ def settle_fill(st, slot, maker, lots, worth, tick):
         credit_fund(st, market, account, surplus - fee, fund_fee)
     elif surplus < 0:
         debit_fund(st, market, account, -surplus, deficit_id)
-        index = emit_deficit(st, deficit_id, market, account, -sign, price_tick, lots, -surplus)
-        st.events[index]["other_amount_quote"] = -surplus
+        event = emit_deficit(st, deficit_id, market, account, -sign, price_tick, lots, -surplus)
+        event["other_amount_quote"] = -surplus
 
 
 @helper
@@ -185,7 +183,7 @@ def hand_over(st, slot, lots, worth, tick):
     fill_position(st, np.int64(rules["external"]), sign, lots, mark_tick, np.int64(0))
     st.wallets[wallet_index(st, slot)]["last_market"] = market
     deficit_id = next_deficit(st) if deficit > 0 else np.int64(0)
-    event = st.events[emit(st, TAKEOVER, 0, market, account)]
+    event = emit(st, TAKEOVER, 0, market, account)
     event["other"] = EXTERNAL
     event["side"] = -sign
     event["qty_lot"] = lots
@@ -287,7 +285,7 @@ def liquidate_domain(st, code):
         closed = close_position(st, code >> 1)
         touch(st, account * st.head[0]["asset_count"] * 2 + asset * 2 + 1)
     equity, maintenance, _ = measure_domain(st, code)
-    event = st.events[emit_domain(st, np.int64(LIQUIDATION_ENDED), code, equity, maintenance)]
+    event = emit_domain(st, np.int64(LIQUIDATION_ENDED), code, equity, maintenance)
     event["qty_lot"] = closed
     event["fee_quote"] = st.assets[asset]["waived_quote"] - waived
     touch(st, code)

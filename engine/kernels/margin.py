@@ -233,7 +233,7 @@ def measure_free(st, account, asset):
 
 @helper
 def show_bankruptcy(st, market, worth_quote, lots):
-    """Return the tick that stands for the exact bankruptcy value of signed `lots`, rounded up for longs, down for shorts.
+    """Return the tick that stands for the exact bankruptcy value of signed `lots`: up for longs, down for shorts.
 
     Source: MARGIN-005.
     """

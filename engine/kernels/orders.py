@@ -198,7 +198,7 @@ def enter_order(st, slot, side, lots, limit_tick, order_id, flags, tif):
     if why == 0 and tif == GTC:
         rest_order(st, market, slot, side, limit_tick, left, order_id, flags)
         return
-    event = st.events[emit(st, CANCELED, why if why != 0 else BY_IOC, market, np.int64(st.positions[slot]["account"]))]
+    event = emit(st, CANCELED, why if why != 0 else BY_IOC, market, np.int64(st.positions[slot]["account"]))
     event["side"] = side
     event["order_id"] = order_id
     event["price_tick"] = limit_tick
@@ -229,7 +229,7 @@ def place_order(st, command):
     code, lots = check_entry(st, slot, side, command["qty_lot"], limit_tick, flags, tif)
     if code != OK:
         return code
-    event = st.events[emit(st, ACCEPTED, PLACE, market, account)]
+    event = emit(st, ACCEPTED, PLACE, market, account)
     event["side"] = side
     event["order_id"] = command["order_id"]
     event["price_tick"] = limit_tick
@@ -304,7 +304,7 @@ def amend_order(st, command):
             shift_resting(st, slot, side, held)
         if code != OK:
             return code
-    event = st.events[emit(st, AMENDED, 0, market, np.int64(command["account"]))]
+    event = emit(st, AMENDED, 0, market, np.int64(command["account"]))
     event["side"] = side
     event["order_id"] = command["order_id"]
     event["price_tick"] = price_tick
@@ -328,10 +328,10 @@ def shift_resting(st, slot, side, lots):
 
 @inlined
 def accept_amount(st, kind, market, account, amount_quote):
-    """Emit the `accepted` of a command about money or settings and return its index."""
-    index = emit(st, ACCEPTED, kind, market, account)
-    st.events[index]["amount_quote"] = amount_quote
-    return index
+    """Emit the `accepted` of a command about money or settings and return it."""
+    event = emit(st, ACCEPTED, kind, market, account)
+    event["amount_quote"] = amount_quote
+    return event
 
 
 @helper
@@ -399,7 +399,7 @@ def move_margin(st, command):
         equity, _, _ = measure_isolated(st, slot)
         if equity + amount < initial_of(st, slot, abs(position["qty_lot"])):
             return INSUFFICIENT_MARGIN
-    st.events[accept_amount(st, MOVE_MARGIN, market, account, amount)]["margin_quote"] = amount
+    accept_amount(st, MOVE_MARGIN, market, account, amount)["margin_quote"] = amount
     st.wallets[account * st.head[0]["asset_count"] + asset]["balance_quote"] -= amount
     position["margin_quote"] += amount
     touch_account(st, account, slot)
@@ -479,7 +479,7 @@ def assign(st, command):
     if amount > MONEY_MAX - st.assets[asset]["deposits_quote"]:
         return MONEY_LIMIT
     margin = amount if position["mode"] == ISOLATED else np.int64(0)
-    event = st.events[accept_amount(st, ASSIGN, market, account, amount)]
+    event = accept_amount(st, ASSIGN, market, account, amount)
     event["side"] = side
     event["qty_lot"] = lots
     event["price_tick"] = price_tick

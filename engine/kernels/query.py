@@ -5,7 +5,7 @@ import numpy as np
 from engine._jit import helper, kernel
 from engine.codes import EXTERNAL
 from engine.kernels.adl import build_queue
-from engine.kernels.box import StateBox
+from engine.kernels.box import Keeper, open_box
 from engine.kernels.heap import pop_heap
 from engine.kernels.idmap import put_id
 from engine.kernels.margin import domain_of, find_position, measure_domain, share_of, show_bankruptcy, value_at_mark
@@ -13,9 +13,9 @@ from engine.layout import NIL
 
 
 @kernel
-def index_orders(state):
+def index_orders(state, block):
     """Fill an empty id map from the resting orders, after the map was made anew."""
-    st = StateBox(*state)
+    st = open_box(state, block, Keeper(state.events))
     for slot in range(st.head[0]["order_used"]):
         order = st.orders[slot]
         if order["qty_lot"] > 0 and order["account"] != EXTERNAL:
@@ -23,12 +23,12 @@ def index_orders(state):
 
 
 @kernel
-def list_queue(state, market, side):
+def list_queue(state, block, market, side):
     """Return rows (account, score, qty_lot) of a side's ADL queue in the order the heap serves it.
 
     Source: ADL-002.
     """
-    st = StateBox(*state)
+    st = open_box(state, block, Keeper(state.events))
     count = build_queue(st, market, side, -1)
     found = np.zeros((count, 3), np.int64)
     for rank in range(count):
@@ -55,12 +55,12 @@ def is_liquidatable_at(st, slot, tick):
 
 
 @kernel
-def find_liquidation_price(state, account, market):
+def find_liquidation_price(state, block, account, market):
     """Return the first mark at which a position's domain is liquidatable, all other marks unchanged; 0: none.
 
     Equity less requirement falls against the position, so a bisection finds the edge.  Source: MARGIN-011.
     """
-    st = StateBox(*state)
+    st = open_box(state, block, Keeper(state.events))
     if account == EXTERNAL or account >= len(st.accounts):
         return np.int64(0)
     slot = find_position(st, account, market)
@@ -84,12 +84,12 @@ def find_liquidation_price(state, account, market):
 
 
 @kernel
-def find_bankruptcy_price(state, account, market):
+def find_bankruptcy_price(state, block, account, market):
     """Return a position's bankruptcy price in ticks, 0 without a position.
 
     Source: MARGIN-005.
     """
-    st = StateBox(*state)
+    st = open_box(state, block, Keeper(state.events))
     if account >= len(st.accounts):
         return np.int64(0)
     slot = find_position(st, account, market)

@@ -35,7 +35,7 @@ from engine.codes import (
     UNKNOWN_MARKET,
     WITHDRAW,
 )
-from engine.kernels.box import StateBox
+from engine.kernels.box import Keeper, open_box
 from engine.kernels.emit import emit
 from engine.kernels.fund import add_to_fund
 from engine.kernels.funding import pay_funding
@@ -71,7 +71,7 @@ def deposit_to_fund(st, command):
         return BAD_AMOUNT
     if amount > MONEY_MAX - asset["deposits_quote"]:
         return MONEY_LIMIT
-    st.events[accept_amount(st, FUND_DEPOSIT, market, 0, amount)]["other"] = rules["fund"]
+    accept_amount(st, FUND_DEPOSIT, market, 0, amount)["other"] = rules["fund"]
     asset["deposits_quote"] += amount
     add_to_fund(st, np.int64(rules["fund"]), amount)
     return OK
@@ -168,7 +168,7 @@ def reject(st, command, code):
 
     Source: CMD-002.
     """
-    event = st.events[emit(st, REJECTED, code, np.int64(command["market"]), np.int64(command["account"]))]
+    event = emit(st, REJECTED, code, np.int64(command["market"]), np.int64(command["account"]))
     event["ts_ns"] = command["ts_ns"]
     event["rank"] = command["kind"]
     event["order_id"] = command["order_id"]
@@ -200,13 +200,15 @@ def step(st, command):
 
 
 @kernel
-def run_batch(state, commands):
+def run_batch(state, block, commands):
     """Apply `commands` in order until done, or until something needs the shell.
 
     Parameters
     ----------
     state : State
         Changed in place; every array C-contiguous.  `head[0].event_count` must be 0 on the first call of a batch.
+    block : int64[BLOCK_WORDS]
+        Scratch for the box.
     commands : COMMAND[:]
         C-contiguous and writeable (a read-only array would be another specialisation).
 
@@ -216,15 +218,16 @@ def run_batch(state, commands):
         OK, ORDERS_FULL, POSITIONS_FULL, ACCOUNTS_FULL (grow and resume), BROKEN_ROUNDS, BROKEN_MONEY (stop).
     next_index : int64
         First command not applied; commands are all-or-nothing.
-    arrays : tuple
-        `levels, leaf_masks, page_masks, page_leaves, events`, which a batch may have replaced.
+    events : EVENT[:]
+        The event buffer, a longer one than before where that was full.
 
     Notes
     -----
     Deterministic: no float, no clock, no hash order.  Not interruptible; the shell passes chunks.
     Source: STEP-001, STATE-003.
     """
-    st = StateBox(*state)
+    keeper = Keeper(state.events)
+    st = open_box(state, block, keeper)
     status = OK
     index = 0
     while index < len(commands):
@@ -235,4 +238,4 @@ def run_batch(state, commands):
         index += 1
         if status != OK:
             break
-    return status, index, (st.levels, st.leaf_masks, st.page_masks, st.page_leaves, st.events)
+    return status, index, keeper.events

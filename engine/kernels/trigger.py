@@ -157,7 +157,7 @@ def trigger_of_short(st, slot, cash, factor_ppm):
         room = cash - position["cost_quote"] + mul_div_floor(line["deduction_quote"], factor_ppm, PPM) - 2
         rate = PPM + scale_up(line["maintenance_ppm"], factor_ppm)
         found = min(found, divide_down(room, unit, rate) if room > 0 else np.int64(0))
-        if tier == last or found <= PRICE_MAX_LIMIT and found * unit < st.tiers[tier + 1]["floor_quote"]:
+        if tier == last or (found <= PRICE_MAX_LIMIT and found * unit < st.tiers[tier + 1]["floor_quote"]):
             return found
         tier += 1
 
@@ -285,7 +285,7 @@ def set_mark(st, market, tick):
     rules = st.markets[market]
     if tick == rules["mark_tick"]:
         return
-    event = st.events[emit(st, MARK_MOVED, 0, market, 0)]
+    event = emit(st, MARK_MOVED, 0, market, 0)
     event["price_tick"] = tick
     event["mark_tick"] = rules["mark_tick"]
     rules["mark_tick"] = tick

@@ -22,8 +22,6 @@ from engine.reference.ledger import Event, compute_fee
 from engine.units import count_units, parse_decimal
 from tests.mirror.streams import Command, make_setup, random_stream
 
-RECORDED = {"mark_model": "recorded"}
-
 
 def market(symbol="M", **changes):
     """Return a market in which one tick of one lot is one unit of money: 10 % initial, 5 % maintenance, no fees."""
@@ -200,10 +198,14 @@ def test_no_sum_can_overflow():
     # While the outside's cash is beyond the limit nothing that could trade is taken.
     twin = desk.exchange.copy()
     twin.state.wallet(0, 0).balance_quote = -(1 << 60) - 1
-    for kind in (codes.PLACE, codes.PRINT, codes.ASSIGN):
-        fresh = Command(kind=kind, account=4, side=SELL, qty_lot=1, price_tick=500, order_id=7)
-        assert rejects(twin.step(fresh)) == "money_limit" or kind != codes.PRINT
-    assert rejects(twin.step(Command(kind=codes.LEVEL, side=SELL, qty_lot=1, price_tick=99))) == "open_interest_limit"
+    sent = {"account": 4, "side": SELL, "qty_lot": 1, "price_tick": 99, "order_id": 7}
+    twin.state.setup = build_setup([market(open_interest_max=Decimal(100), order_max=Decimal(8))])
+    for kind in (codes.PLACE, codes.PRINT, codes.ASSIGN, codes.LEVEL):
+        assert rejects(twin.step(Command(kind=kind, **sent))) == "money_limit"
+    assert twin.step(Command(kind=codes.LEVEL, side=SELL, qty_lot=1, price_tick=300)) == []  # would not trade
+    resting = next(iter(twin.state.orders.values()))
+    fields = {"account": resting.account, "order_id": resting.order_id, "price_tick": 98, "qty_lot": 1}
+    assert rejects(twin.step(Command(kind=codes.AMEND, **fields))) == "money_limit"
     twin.state.wallet(1, 0).balance_quote = (1 << 62) + 1
     with pytest.raises(InvariantError, match=r"2\*\*62"):
         twin.step(Command(kind=codes.CLOCK))
@@ -440,7 +442,9 @@ def test_self_trade_prevention():
         assert names(events) == expected
         canceled = [(event.order_id, event.qty_lot) for event in events if event.kind == codes.CANCELED]
         both = codes.STP_NEWEST | codes.STP_OLDEST
-        assert canceled == {0: [], codes.STP_NEWEST: [(2, 2)], codes.STP_OLDEST: [(1, 3)], both: [(1, 3), (2, 2)]}[flags]
+        assert (
+            canceled == {0: [], codes.STP_NEWEST: [(2, 2)], codes.STP_OLDEST: [(1, 3)], both: [(1, 3), (2, 2)]}[flags]
+        )
         assert desk.holding(1) == (0, 0, 0)
 
 
@@ -589,10 +593,10 @@ def test_an_isolated_loss_beyond_its_margin_ends_in_the_wallet():
 
 
 def test_isolated_margin_is_what_the_wallet_has():
-    """POS-004: never more than the wallet holds after the fee; the tier counts the whole position."""
+    """POS-004: the tier counts the whole position; never more than the wallet holds after the fee."""
     tiers = (
         Tier(floor=Decimal(0), initial=Decimal("0.1"), maintenance=Decimal("0.05")),
-        Tier(floor=Decimal(1500), initial=Decimal("0.2"), maintenance=Decimal("0.05")),
+        Tier(floor=Decimal(1500), initial=Decimal("0.2"), maintenance=Decimal("0.1")),
     )
     desk = Desk(market(margin_mode="isolated", tiers=tiers, taker_fee=Decimal("0.01")))
     desk.deposit(1, 5000)
@@ -601,12 +605,14 @@ def test_isolated_margin_is_what_the_wallet_has():
     assert (desk.wallet(1), desk.holding(1)[2]) == (4890, 100)  # fee 10, need 100
     desk.place(1, BUY, 10, 100)  # notional 2000 is in the second tier: need ceil(1000 x 0.2) = 200
     assert (desk.wallet(1), desk.holding(1)[2]) == (4680, 300)
-    desk.send(codes.WITHDRAW, account=1, amount_quote=4680)
+    # 14 at 100 need 140 + fee 14 when placed; filled at a mark of 110 the notional is 1540: ceil(1400 x 0.2) = 280.
+    desk.deposit(3, 160)
     desk.level(SELL, 0, 100)
-    desk.level(BUY, 30, 100)
-    # Closing 20 and opening 1 short at 100: wallet gets 300, fee is ceil(2100 x 0.01) = 21, need ceil(100 x 0.1) = 10.
-    desk.send(codes.ASSIGN, account=2, side=SELL, qty_lot=1, price_tick=100, amount_quote=3)
-    assert desk.holding(2) == (-1, -100, 3)
+    desk.place(3, BUY, 14, 100)
+    desk.mark(110)
+    trade = only(desk.send(codes.PRINT, side=SELL, price_tick=100, qty_lot=14), codes.TRADE)
+    assert trade.other_margin_quote == 160
+    assert (desk.wallet(3), desk.holding(3)) == (0, (14, 1400, 160))
 
 
 def test_assign():
@@ -624,7 +630,7 @@ def test_assign():
         ({"price_tick": 0}, "bad_price"),
         ({"amount_quote": -1}, "bad_amount"),
         ({}, "position_open"),
-        ({"account": 2, "qty_lot": 40, "side": SELL}, ""),
+        ({"account": 2, "qty_lot": 40, "side": SELL, "price_tick": 110}, ""),
         ({"account": 3, "qty_lot": 1, "amount_quote": 1 << 60}, "money_limit"),
         ({"account": 3, "qty_lot": 11}, "open_interest_limit"),
     ):
@@ -772,8 +778,10 @@ def test_leverage():
         assert rejects(desk.send(codes.SET_LEVERAGE, account=1, amount_quote=leverage)) == "bad_leverage"
     desk.meet(1, 2, 10, 100)
     assert rejects(desk.send(codes.SET_LEVERAGE, account=1, amount_quote=5)) == "insufficient_margin"  # 150 - 200
-    assert names(desk.send(codes.SET_LEVERAGE, account=1, amount_quote=7)) == ["accepted"]  # ceil(1000 x 0.142858) = 143
-    assert desk.exchange.view()[3][1][6] == 142_858
+    assert names(desk.send(codes.SET_LEVERAGE, account=1, amount_quote=7)) == [
+        "accepted"
+    ]  # ceil(1000 x 0.142858) = 143
+    assert desk.exchange.view()[3][0][6] == 142_858
     assert desk.wallet(1) == 150
 
 
@@ -904,14 +912,8 @@ def test_worst_first():
 
 def test_isolated_after_cross_of_one_account():
     """STEP-003: equal ratios go by account, asset, cross before isolated, market."""
-    desk = Desk(*(market(symbol, margin_mode=mode) for symbol, mode in zip("ABC", ("isolated", "cross", "isolated"))))
-    for at in (0, 1, 2):
-        sent = {"side": BUY, "qty_lot": 10, "price_tick": 100, "market": at, "amount_quote": 47}
-        desk.send(codes.ASSIGN, account=1, **sent)
-    assert names(desk.log) == ["accepted"] * 3 + [] or "liquidation_started" in names(desk.log)
-    started = [e.market for e in desk.log if e.kind == codes.LIQUIDATION_STARTED]
-    assert started == [0, -1, 2]  # each at its own command: equity 47 < 50
-    desk = Desk(*(market(symbol, margin_mode=mode) for symbol, mode in zip("ABC", ("isolated", "cross", "isolated"))))
+    modes = {"A": "isolated", "B": "cross", "C": "isolated"}
+    desk = Desk(*(market(symbol, margin_mode=mode) for symbol, mode in modes.items()))
     for at in (2, 1, 0):
         sent = {"side": BUY, "qty_lot": 10, "price_tick": 100, "market": at, "amount_quote": 60}
         desk.send(codes.ASSIGN, account=1, **sent)
@@ -944,10 +946,11 @@ def test_margin_calls():
     assert fields(call, "account", "market", "amount_quote", "other_amount_quote", "other") == (1, -1, 50, 48, 0)
     assert names(desk.mark(98)) == ["mark"]
     assert names(desk.mark(95)) == ["mark"]  # not again by the mark alone
-    assert desk.exchange.view()[4][1][3] == 1
-    assert names(desk.deposit(1, 1)) == ["accepted", "margin_call"]
-    # The next round of the same command calls again who was touched by a liquidation in it.
-    assert desk.exchange.view()[4][1] == (1, 0, 101, 1)
+    assert desk.exchange.view()[4] == [(1, 0, 100, 1)]
+    assert names(desk.deposit(1, 1)) == ["accepted", "margin_call"]  # touched, and 51 is still below 58
+    assert desk.exchange.view()[4] == [(1, 0, 101, 1)]
+    assert names(desk.deposit(1, 7)) == ["accepted"]
+    assert desk.exchange.view()[4] == [(1, 0, 108, 0)]
 
 
 # ---------------------------------------------------------------- liquidation
@@ -990,12 +993,13 @@ def test_fees_of_a_liquidation():
     desk.place(3, BUY, 1, 90)
     fills = [e for e in desk.mark(94) if e.kind == codes.LIQUIDATION_FILL]
     # 9 at 92: value 828, share 810, surplus 18; taker fee ceil(3.312) = 4, rest 14, of it ceil(4.14) = 5 named;
-    # maker fee ceil(0.828) = 1.  1 at 90: no surplus, fee ceil(0.36) = 1 waived, maker fee ceil(0.09) = 1.
+    # maker fee ceil(0.828) = 1.  1 at 90: no surplus, so the taker fee ceil(0.36) = 1 and the liquidation fee
+    # ceil(0.45) = 1 are waived; maker fee ceil(0.09) = 1.
     assert [fields(e, "amount_quote", "fee_quote", "other_fee_quote") for e in fills] == [(14, 4, 1), (0, 0, 1)]
     credit = only(desk.log, codes.FUND_CREDIT)
     assert fields(credit, "amount_quote", "other_amount_quote") == (14, 5)
-    assert only(desk.log, codes.LIQUIDATION_ENDED).fee_quote == 1
-    assert (desk.asset().waived_quote, desk.asset().fees_quote, desk.wallet(3)) == (1, 6, 4998)
+    assert only(desk.log, codes.LIQUIDATION_ENDED).fee_quote == 2
+    assert (desk.asset().waived_quote, desk.asset().fees_quote, desk.wallet(3)) == (2, 6, 4998)
 
 
 def test_orders_are_canceled_first():
@@ -1096,12 +1100,13 @@ def test_takeover_and_haircut():
     assert fields(deficit, "amount_quote", "other_amount_quote", "fee_quote") == (50, 20, 0)
     assert fields(deficit, "margin_quote", "other_margin_quote", "other_fee_quote") == (25, 5, 0)
     assert (desk.wallet(1), desk.wallet(2), desk.asset().insolvency_quote) == (0, 975, -5)
-    assert desk.holding(0) == (-5, 850 - 1000 - 400, 0)  # sold 5 at 80 and 10 at 100, took 10 over at 85
+    # The outside sold 5 at 80 and 10 at 100 and buys 10 back: c = floor(-1400 x 10 / 15) = -934, -466 stay.
+    assert desk.holding(0) == (-5, -466, 0)
 
 
 def test_haircut_in_part():
     """DEF-002: of 33 gained, 30 are needed; each keeps the floor, one unit too much goes to rounding."""
-    desk = Desk(market("A"), market("B"))
+    desk = Desk()
     desk.deposit(1, 110)
     for account in (2, 3):
         desk.deposit(account, 1000)
@@ -1112,9 +1117,7 @@ def test_haircut_in_part():
     desk.mark(100)
     desk.level(SELL, 10, 100)
     desk.place(1, BUY, 10, 100)
-    desk.send(codes.SET_MARGIN_MODE, account=2, market=1, amount_quote=1)
-    # At 85: account 1 has 110 - 150 = -40, B = 890; bids of 10 at 86 would be 4 x 10 short, the fund is empty.
-    # Gains: account 2 has 25, account 3 has 8.  Deficit 40 > 33: everything goes.  So bring 10 first.
+    # At 85 account 1 has 110 - 150 = -40, B = 890; account 2 has gained 25, account 3 has gained 8.
     desk.fund(10)
     events = desk.mark(85)
     # D = 30, G = 33: keeps floor(25 x 3 / 33) = 2 and floor(8 x 3 / 33) = 0: cuts 23 and 8, 31 together.
@@ -1254,29 +1257,37 @@ def test_the_last_victim_keeps_a_part():
 
 
 def test_who_could_not_bear_it_is_skipped():
-    """ADL-004: the rank stays counted; ADL-002: without equity nobody is in the queue."""
+    """ADL-004, LIQ-009: the rank stays counted, and what the queue leaves is taken over."""
     desk = Desk(market("A"), market("B"))
-    desk.deposit(1, 100)
-    desk.deposit(2, 300)
-    desk.deposit(3, 100_000)
-    desk.meet(1, 2, 10, 100)
-    desk.meet(3, 1, 0, 100)
-    # Account 2 shorts 10 at 100 and loses elsewhere: it is long B from 100, at 83 that is -170 with 10 lots.
-    desk.meet(2, 3, 10, 100, at=1)
-    desk.meet(3, 3, 0, 100)
-    desk.mark(83, at=1)
-    # Mark A at 60: account 1 has -300, B = 600 + 300 = 900, against the mark 30 a lot.  Account 2 has
-    # 300 + 400 - 170 = 530 and would keep 530 - 300 = 230: it is closed.
-    events = desk.mark(60)
-    assert only(events, codes.ADL_FILL).other == 2
+    desk.deposit(1, 400)
+    for at, qty in ((0, 10), (1, 20)):
+        desk.level(SELL, qty, 100, at=at)
+        desk.place(1, BUY, qty, 100, at=at)
+    for account, qty, amount in ((2, 10, 200), (3, 4, 1000)):
+        sent = {"side": SELL, "qty_lot": qty, "price_tick": 100, "amount_quote": amount}
+        desk.send(codes.ASSIGN, account=account, **sent)
+    # B falls to 50: account 1 has 400 - 1000 = -600 with a maintenance of 50 in each market.  A is first (the lower
+    # market): share -300, B = 1000 + 300 = 1300, 30 a lot worse than the mark for whoever takes them.
+    events = desk.mark(50, at=1)
+    # Both candidates have no PnL and score 0, the earlier is first: account 2 would have 200 - 300 and is skipped.
+    fills = [e for e in events if e.kind == codes.ADL_FILL]
+    assert [fields(e, "other", "qty_lot", "rank", "count", "amount_quote") for e in fills] == [(3, 4, 2, 2, 520)]
+    takeovers = [e for e in events if e.kind == codes.TAKEOVER]
+    # 6 of A at 100 against 780: 180 short.  B: 1000 + 300 against 20 x 50: 300 short.
+    assert [fields(e, "market", "qty_lot", "amount_quote") for e in takeovers] == [(0, 6, 180), (1, 20, 300)]
+    assert (desk.wallet(1), desk.asset().insolvency_quote) == (0, -480)
+    assert desk.holding(2) == (-10, -1000, 0)
+
+
+def test_without_equity_nobody_is_in_the_queue():
+    """ADL-002: the share must be positive; the outside and the bankrupt are never candidates."""
     desk = Desk(market("A"), market("B"))
-    desk.deposit(1, 100)
-    desk.deposit(2, 200)
-    desk.deposit(3, 100_000)
-    desk.meet(1, 2, 10, 100)
-    desk.meet(2, 3, 8, 100, at=1)
-    desk.mark(90)  # account 2 gains while account 1 waits: 1 has 0 and is gone
-    assert desk.position(1).qty_lot == 0
+    sent = {"side": SELL, "qty_lot": 10, "price_tick": 100}
+    desk.send(codes.ASSIGN, account=2, amount_quote=600, **sent)
+    desk.send(codes.ASSIGN, account=3, amount_quote=600, **sent)
+    desk.exchange.state.wallets[3, 0].balance_quote = 0  # as if its equity were gone between two looks
+    assert [account for account, _, _ in desk.exchange.adl_queue(0, SELL)] == [2]
+    assert desk.exchange.adl_queue(0, BUY) == []  # only the outside is long
 
 
 def test_fees_of_deleveraging():

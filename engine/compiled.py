@@ -1,0 +1,375 @@
+"""The compiled engine's arrays: allocated, grown, shown, and handed to the one kernel in chunks.
+
+The only module that owns state; kernels change it in place.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.codes import (
+    ACCOUNTS_FULL,
+    CROSS,
+    EXTERNAL,
+    ISOLATED,
+    OK,
+    ORDERS_FULL,
+    POSITIONS_FULL,
+    STATUS_NAMES,
+    TIERS_MAX,
+)
+from engine.contract import Setup
+from engine.digest import View
+from engine.errors import CapacityError, ConfigError, InvariantError
+from engine.layout import (
+    ACCOUNT,
+    ASSET,
+    BLOCK_WORDS,
+    CALLED,
+    EVENT,
+    FUND,
+    HEAD,
+    HEAP,
+    IDMAP,
+    LADDER,
+    LEVEL_RECORD,
+    MARKET,
+    NIL,
+    ORDER,
+    POSITION,
+    TIER,
+    WALLET,
+    State,
+)
+
+CHUNK = 65_536  # commands per kernel call: a few milliseconds, so that an interrupt is answered
+Rows = NDArray[np.void]
+
+
+class Capacity(NamedTuple):
+    """How far the exchange may grow; arrays start small and double as needed.
+
+    Raise the one a `CapacityError` names.  Memory per unit: account 8 + 80 per asset, position 128 + 96, order 64 + 32
+    bytes.
+    """
+
+    accounts_max: int = 16_777_216
+    positions_max: int = 16_777_216
+    orders_max: int = 16_777_216
+
+
+def _grown(array: NDArray[Any], count: int) -> NDArray[Any]:
+    """Return a zero-extended copy of `array` with `count` rows."""
+    longer = np.zeros(count, array.dtype)
+    longer[: len(array)] = array
+    return longer
+
+
+class CompiledEngine:
+    """The kernels' arrays and the one call into them."""
+
+    def __init__(self, setup: Setup, capacity: Capacity) -> None:
+        self.setup, self.capacity = setup, capacity
+        self.state = _allocate(setup)
+        self.block = np.empty(BLOCK_WORDS, np.int64)
+
+    def apply(self, rows: Rows) -> Rows:
+        """Apply COMMAND rows in chunks; grow what is full and go on.
+
+        Raises
+        ------
+        CapacityError
+            Naming the capacity to raise; everything before the command that needed it is applied.
+        InvariantError
+            If the kernel stopped on a fault.
+        """
+        from engine.kernels.run import run_batch  # numba is imported at the first use only
+
+        done: list[Rows] = []
+        for start in range(0, len(rows), CHUNK):
+            chunk = rows[start : start + CHUNK]
+            at = 0
+            while at < len(chunk):
+                status, count, events = run_batch(self.state, self.block, chunk[at:])
+                self.state = self.state._replace(events=events)
+                at += int(count)
+                done.append(self._drain())
+                if status != OK:
+                    self._make_room(int(status), chunk[min(at, len(chunk) - 1)])
+        if len(done) == 1:
+            return done[0]
+        return np.concatenate(done) if done else np.zeros(0, EVENT)
+
+    def _drain(self) -> Rows:
+        head = self.state.head[0]
+        count = int(head["event_count"])
+        head["event_count"] = 0
+        return self.state.events[:count].copy()
+
+    def _make_room(self, status: int, command: Any) -> None:
+        if status == ACCOUNTS_FULL:
+            self._grow_accounts(int(command["account"]) + 1)
+        elif status == POSITIONS_FULL:
+            self._grow_positions()
+        elif status == ORDERS_FULL:
+            self._grow_orders()
+        else:
+            seq = int(self.state.head[0]["seq"])
+            raise InvariantError(f"command {seq}: the engine stopped: {STATUS_NAMES.get(status, status)}")
+
+    def _next_size(self, have: int, need: int, limit: int, name: str) -> int:
+        if need > limit:
+            raise CapacityError(f"{name}={limit} is used up: raise Capacity.{name} (--{name.replace('_', '-')})")
+        return min(max(2 * have, need), limit)
+
+    def _grow_accounts(self, need: int) -> None:
+        state = self.state
+        size = self._next_size(len(state.accounts), need, self.capacity.accounts_max, "accounts_max")
+        accounts = _grown(state.accounts, size)
+        accounts["positions_head"][len(state.accounts) :] = NIL
+        wallets = _grown(state.wallets, size * len(self.setup.assets))
+        self.state = state._replace(accounts=accounts, wallets=wallets)
+        self._fit_domains()
+
+    def _grow_positions(self) -> None:
+        have = len(self.state.positions)
+        size = self._next_size(have, have + 1, self.capacity.positions_max, "positions_max")
+        self.state = self.state._replace(positions=_grown(self.state.positions, size))
+        self._fit_domains()
+        self._fit_ladders()
+
+    def _fit_ladders(self) -> None:
+        state = self.state
+        nodes = len(state.orders) + len(state.positions)
+        if nodes > len(state.leaf_masks):
+            leaves, pages = int(state.head[0]["leaf_used"]), int(state.head[0]["page_used"])
+            self.state = state._replace(
+                leaf_masks=_grown(state.leaf_masks, nodes),
+                levels=_grown(state.levels[: 64 * leaves], 64 * nodes),
+                page_masks=_grown(state.page_masks, nodes),
+                page_leaves=_grown(state.page_leaves[: 64 * pages], 64 * nodes),
+            )
+
+    def _fit_domains(self) -> None:
+        state = self.state
+        size = len(state.wallets) + len(state.positions)
+        self.state = state._replace(
+            pending=_grown(state.pending, size),
+            touched=_grown(state.touched, size),
+            triggers=_grown(state.triggers, size),
+            queue=_grown(state.queue, size),
+        )
+
+    def _grow_orders(self) -> None:
+        state = self.state
+        have = len(state.orders)
+        size = self._next_size(have, have + 1, self.capacity.orders_max, "orders_max")
+        self.state = state._replace(orders=_grown(state.orders, size), idmap=_make_idmap(size))
+        self._fit_ladders()
+        from engine.kernels.query import index_orders
+
+        index_orders(self.state, self.block)
+
+    def view(self) -> View:
+        """Return the canonical state.
+
+        Source: STATE-001.
+        """
+        state = self.state
+        head = state.head[0]
+        markets = state.markets
+        mark = _columns(markets, "mark_tick", "index_tick", "last_tick", "open_interest_lot")
+        return View(
+            clock=np.array([[head["seq"], head["ts_ns"], head["deficit_id"]]], np.int64),
+            markets=np.concatenate([mark, np.zeros((len(markets), 1), np.int64)], axis=1),
+            orders=self._view_orders(),
+            positions=self._view_positions(),
+            wallets=self._view_wallets(),
+            funds=_columns(state.funds, "balance_quote", "low_quote"),
+            assets=_columns(
+                state.assets,
+                "fees_quote",
+                "rounding_quote",
+                "insolvency_quote",
+                "deposits_quote",
+                "withdrawals_quote",
+                "waived_quote",
+            ),
+        )
+
+    def _view_orders(self) -> NDArray[np.int64]:
+        orders = self.state.orders[: int(self.state.head[0]["order_used"])]
+        live = orders[orders["qty_lot"] > 0]
+        side = live["side"].astype(np.int64)
+        order = np.lexsort((live["priority"], -live["price_tick"] * side, -side, live["market"]))
+        return _columns(live[order], "market", "side", "price_tick", "qty_lot", "account", "order_id", "flags")
+
+    def _view_positions(self) -> NDArray[np.int64]:
+        rows = self.state.positions[: int(self.state.head[0]["position_used"])]
+        rules = self.state.markets[rows["market"]]
+        changed = (rows["leverage_ppm"] != rules["leverage_ppm"]) | (rows["mode"] != rules["margin_mode"])
+        shown = (rows["qty_lot"] != 0) | (changed & (rows["account"] != EXTERNAL))
+        rows = rows[shown]
+        rows = rows[np.lexsort((rows["market"], rows["account"]))]
+        called = (((rows["flags"] & CALLED) != 0) & (rows["mode"] == ISOLATED)).astype(np.int64)
+        names = ("account", "market", "qty_lot", "cost_quote", "margin_quote", "opened_seq", "leverage_ppm")
+        # the outside has no mode of its own
+        default = self.state.markets["margin_mode"][rows["market"]]
+        mode = np.where(rows["account"] == EXTERNAL, default, rows["mode"]).astype(np.int64)
+        return np.concatenate([_columns(rows, *names), mode.reshape(-1, 1), called.reshape(-1, 1)], axis=1)
+
+    def _view_wallets(self) -> NDArray[np.int64]:
+        wallets = self.state.wallets
+        called = (wallets["flags"] & CALLED) != 0
+        (at,) = np.nonzero((wallets["balance_quote"] != 0) | called)
+        assets = len(self.setup.assets)
+        columns = (at // assets, at % assets, wallets["balance_quote"][at], called[at])
+        return np.stack([column.astype(np.int64) for column in columns], axis=1)
+
+    def copy(self) -> "CompiledEngine":
+        """Return an independent copy: all arrays are copied.
+
+        Source: STATE-002.
+        """
+        twin = CompiledEngine.__new__(CompiledEngine)
+        twin.setup, twin.capacity = self.setup, self.capacity
+        copies: list[Any] = [array.copy() for array in self.state]
+        twin.state = State(*copies)
+        twin.block = np.empty(BLOCK_WORDS, np.int64)
+        return twin
+
+    def rank_side(self, market: int, side: int) -> list[tuple[int, int, int]]:
+        """Return (account, score, qty_lot) of a side's ADL queue, best first.
+
+        Source: ADL-002.
+        """
+        from engine.kernels.query import list_queue
+
+        found = list_queue(self.state, self.block, market, side)
+        return [(int(account), int(score), int(qty)) for account, score, qty in found]
+
+    def find_liquidation_price(self, account: int, market: int) -> int:
+        """Return a position's liquidation price in ticks, 0 if it has none.
+
+        Source: MARGIN-011.
+        """
+        from engine.kernels.query import find_liquidation_price
+
+        return int(find_liquidation_price(self.state, self.block, account, market))
+
+    def find_bankruptcy_price(self, account: int, market: int) -> int:
+        """Return a position's bankruptcy price in ticks, for display.
+
+        Source: MARGIN-005.
+        """
+        from engine.kernels.query import find_bankruptcy_price
+
+        return int(find_bankruptcy_price(self.state, self.block, account, market))
+
+    def dump(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays, without the scratch space between commands."""
+        scratch = {"pending", "touched", "triggers", "queue", "events"}
+        return {name: array for name, array in self.state._asdict().items() if name not in scratch}
+
+    def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Take over dumped arrays."""
+        fresh = self.state._asdict()
+        taken = {}
+        for name in self.dump():
+            if name not in arrays or arrays[name].dtype != fresh[name].dtype:
+                raise ConfigError(f"snapshot: array '{name}' is missing or of another format")
+            taken[name] = np.require(arrays[name], requirements=["C", "W", "O"])
+        self.state = self.state._replace(**taken)
+        self._fit_domains()
+
+
+def _columns(rows: Rows, *names: str) -> NDArray[np.int64]:
+    """Return named columns of structured rows as an (n, len(names)) int64 table."""
+    return np.stack([rows[name].astype(np.int64) for name in names], axis=1)
+
+
+def _make_idmap(orders: int) -> Rows:
+    """Return an empty id map for so many orders: a power of two, at most half full."""
+    idmap = np.zeros(1 << (2 * orders - 1).bit_length(), IDMAP)
+    idmap["slot"] = NIL
+    return idmap
+
+
+def _allocate(setup: Setup) -> State:
+    """Return the arrays of an empty exchange."""
+    markets, assets = len(setup.markets), len(setup.assets)
+    accounts, positions, orders = 64, 64 + markets, 256
+    ladders, page_count, word_count = _allocate_ladders(setup)
+    nodes = orders + positions
+    domains = accounts * assets + positions
+    state = State(
+        head=np.zeros(1, HEAD),
+        markets=np.zeros(markets, MARKET),
+        tiers=np.zeros(markets * TIERS_MAX, TIER),
+        assets=np.zeros(assets, ASSET),
+        funds=np.zeros(len(setup.funds), FUND),
+        accounts=np.zeros(accounts, ACCOUNT),
+        wallets=np.zeros(accounts * assets, WALLET),
+        positions=np.zeros(positions, POSITION),
+        orders=np.zeros(orders, ORDER),
+        idmap=_make_idmap(orders),
+        ladders=ladders,
+        pages=np.full(page_count, NIL, np.int32),
+        words=np.zeros(word_count, np.uint64),
+        page_masks=np.zeros(nodes, np.uint64),
+        page_leaves=np.zeros(64 * nodes, np.int32),
+        leaf_masks=np.zeros(nodes, np.uint64),
+        levels=np.zeros(64 * nodes, LEVEL_RECORD),
+        pending=np.zeros(domains, np.int64),
+        touched=np.zeros(domains, np.int64),
+        triggers=np.zeros(domains, HEAP),
+        queue=np.zeros(domains, HEAP),
+        events=np.zeros(4096, EVENT),
+    )
+    _write_rules(state, setup)
+    return state
+
+
+def _allocate_ladders(setup: Setup) -> tuple[Rows, int, int]:
+    """Return the ladder headers (a book and a trigger ladder per market) and how many pages and words they need."""
+    ladders = np.zeros(2 * len(setup.markets), LADDER)
+    pages = words = 0
+    for index, header in enumerate(ladders):
+        limit = setup.markets[index // 2].price_max_tick + 1
+        header["best_ask"] = header["limit_tick"] = limit
+        header["page_offset"], header["word_offset"] = pages, words
+        count = -(-limit // 4096)
+        pages += count
+        for depth in range(3):
+            count = -(-count // 64)
+            header["word_counts"][depth] = count
+            words += count
+    return ladders, pages, words
+
+
+def _write_rules(state: State, setup: Setup) -> None:
+    """Write the markets' parameters and the outside's positions into the arrays."""
+    head = state.head[0]
+    head["order_free"] = head["leaf_free"] = head["page_free"] = NIL
+    head["asset_count"], head["market_count"] = len(setup.assets), len(setup.markets)
+    state.accounts["positions_head"] = NIL
+    for index, rules in enumerate(setup.markets):
+        row = state.markets[index]
+        for name in MARKET.names or ():
+            if name in rules._fields:
+                row[name] = getattr(rules, name)
+        row["tier_count"] = len(rules.tiers)
+        row["mark_tick"] = rules.initial_mark_tick
+        row["external"] = index
+        for place, tier in enumerate(rules.tiers):
+            state.tiers[index * TIERS_MAX + place] = tier
+        state.assets[rules.asset]["call_ppm"] = rules.call_ppm
+        position = state.positions[index]
+        position["account"], position["market"] = EXTERNAL, index
+        position["orders_head"] = NIL
+        position["leverage_ppm"], position["mode"] = rules.leverage_ppm, CROSS
+        position["next_owned"] = index + 1 if index + 1 < len(setup.markets) else NIL
+    state.accounts[EXTERNAL]["positions_head"] = 0
+    head["position_used"] = len(setup.markets)
+    state.funds["asset"] = setup.fund_assets

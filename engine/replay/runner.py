@@ -1,0 +1,422 @@
+"""The runner: opening, tape, checks, tally, output (CLI-001).
+
+Commands come in this order: per market the tape's first mark, deposits into the funds, the population; all stamped
+with the tape's first stamp. Then the tape, bent by the shock.
+"""
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.audit import check_state
+from engine.codes import BUY, FUND_DEPOSIT, INDEX, MARK, PRINT
+from engine.contract import Market, Setup, build_setup
+from engine.errors import ConfigError, DataError, InvariantError
+from engine.exchange import Capacity, Exchange
+from engine.feeds import Feed, find_first_marks
+from engine.layout import COMMAND
+from engine.replay.files import REPRODUCTION, RunFolder
+from engine.replay.tally import Tally
+from engine.report import compose_report, compose_verdict
+from engine.scenario import Population, Shock, build_population, read_positions, warp
+from engine.units import count_units, parse_decimal
+
+Commands = NDArray[np.void]
+Progress = Callable[[int, int], None]
+
+SCHEMA = 1
+REPRODUCTION_FORMAT = 1
+CHUNK = 65_536  # commands between two checks of conservation
+# The reference engine takes long over a chunk; in smaller pieces it can show progress and be interrupted.
+PIECES = {"compiled": CHUNK, "reference": 512}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to run.
+
+    Parameters
+    ----------
+    markets : sequence of Market
+        In index order, all settling in one asset.
+    feed : Feed
+        The tape.
+    populations : sequence of Population or path
+        A drawn crowd belongs to the market at its own place in the sequence; a path is a CSV or Parquet file of real
+        positions, which name their markets.
+    shock : Shock, optional
+        How prices and depth depart from the tape.
+    funds : mapping
+        Fund name -> what it starts with, in units of its asset (`count_fund`).
+    engine : {"compiled", "reference"}
+        Same events and digest (STATE-003).
+    accounts_max : int, optional
+        Accounts the exchange has room for, the outside included.
+    until_seq : int, optional
+        Stop after this many commands.
+    inputs : sequence of (role, path)
+        Files the plan was read from; their SHA-256 go into the summary.
+    """
+
+    markets: Sequence[Market]
+    feed: Feed
+    populations: Sequence[Population | Path] = ()
+    shock: Shock | None = None
+    funds: Mapping[str, int] = field(default_factory=dict)
+    engine: str = "compiled"
+    accounts_max: int | None = None
+    until_seq: int | None = None
+    inputs: Sequence[tuple[str, Path]] = ()
+
+
+class BentFeed:
+    """A feed with a shock on it."""
+
+    def __init__(self, feed: Feed, shock: Shock) -> None:
+        self.feed, self.shock = feed, shock
+        self.symbols, self.counts = feed.symbols, feed.counts
+
+    def chunks(self, rows: int = CHUNK) -> Iterator[Commands]:
+        """Yield the tape, bent; every call starts at the beginning."""
+        raw = self.feed.chunks(rows)
+        self.counts = self.feed.counts
+        return warp(raw, self.shock, len(self.symbols), rows=rows)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came out: the summary (CLI-001), the folder if there is one, and the exchange as the run left it."""
+
+    summary: dict[str, Any]
+    folder: Path | None
+    exchange: Exchange
+
+
+def run_replay(
+    plan: Plan,
+    *,
+    out: str | Path | None = None,
+    events: str = "npz",
+    on_progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Run:
+    """Run a plan to its end.
+
+    Parameters
+    ----------
+    out : path, optional
+        Run directory: `summary.json`, `report.txt` and the events.  It appears when the run ends, whole.
+    events : {"npz", "parquet", "none"}
+        How events are kept there.
+    on_progress : callable, optional
+        Called with the commands done and their time (ns) after every piece.
+    should_stop : callable, optional
+        Asked after every piece; when true the run ends there, with `interrupted` in its summary.
+
+    Raises
+    ------
+    ConfigError, DataError, CapacityError, MissingExtraError
+        Nothing is left of the run directory.
+    InvariantError
+        Something is not conserved (MONEY-001), or the engine stopped on a fault.  The run directory holds
+        `reproduction.npz` and a summary whose `conserved` is false.
+
+    Source: CLI-001, CLI-002.
+    """
+    folder = nullcontext() if out is None else RunFolder(out, events)
+    with folder as opened:
+        return _Runner(plan, opened, on_progress, should_stop).run()
+
+
+class _Runner:
+    """One run: what it counts between its commands."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: RunFolder | None,
+        on_progress: Progress | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        self.plan, self.folder = plan, folder
+        self.on_progress, self.should_stop = on_progress, should_stop
+        self.setup = build_setup(plan.markets)
+        if len(self.setup.assets) > 1:
+            known = ", ".join(self.setup.assets)
+            raise ConfigError(f"--market: expected markets that settle in one asset, got {known}")
+        capacity = Capacity() if plan.accounts_max is None else Capacity(accounts_max=plan.accounts_max)
+        self.tape: Feed = plan.feed if plan.shock is None else BentFeed(plan.feed, plan.shock)
+        self.exchange = Exchange(plan.markets, engine=plan.engine, capacity=capacity)
+        self.tally = Tally(self.setup)
+        self.names: dict[int, str] = {}  # account -> what the file of real positions calls it
+        self.commands = self.taken = self.checks = 0
+        self.first_ns = self.last_ns = 0
+        self.interest: list[int] = []  # open interest after the opening, per market
+        self.started = perf_counter()
+        self.engine_seconds = 0.0
+
+    def run(self) -> Run:
+        """Run to the end, to an interrupt, or to a fault."""
+        interrupted = False
+        try:
+            for number, chunk in enumerate(self.iter_commands()):
+                interrupted = self._apply(chunk)
+                if number == 0:
+                    self.tally.begin(self.first_ns)
+                    self.interest = [int(row[3]) for row in self.exchange.view().markets]
+                if interrupted:
+                    break
+        except InvariantError as error:
+            raise self._save_fault(error) from error
+        summary = self.summarise(interrupted=interrupted)
+        folder = self.folder.finish(summary, compose_report(summary)) if self.folder else None
+        return Run(summary, folder, self.exchange)
+
+    def iter_commands(self) -> Iterator[Commands]:
+        """Yield the opening, then the tape; the same commands at every call."""
+        first = next(self.tape.chunks(1), None)
+        if first is None:
+            raise DataError("tape", None, None, "expected at least one command, found none")
+        self.first_ns = int(first["ts_ns"][0])
+        opening, self.names = build_opening(self.plan, self.tape, self.setup, self.first_ns)
+        left = self.plan.until_seq
+        for chunk in chain([opening], self.tape.chunks(CHUNK)):
+            if left is None:
+                yield chunk
+            else:
+                yield chunk[:left]
+                left -= len(chunk)
+                if left <= 0:
+                    return
+
+    def _apply(self, chunk: Commands) -> bool:
+        """Apply one chunk and check what it made; return whether the run shall stop."""
+        stop, size = False, PIECES.get(self.plan.engine, CHUNK)
+        for start in range(0, len(chunk), size):
+            piece = chunk[start : start + size]
+            self.taken = self.commands + len(piece)
+            begun = perf_counter()
+            events = self.exchange.apply(piece)
+            self.engine_seconds += perf_counter() - begun
+            self.commands = self.taken
+            self.last_ns = int(piece["ts_ns"][-1])
+            self.tally.fold(events)
+            if self.folder:
+                self.folder.add_events(events)
+            if self.on_progress:
+                self.on_progress(self.commands, self.last_ns)
+            if self.should_stop and self.should_stop():
+                stop = True
+                break
+        view = self.exchange.view()
+        check_state(view, self.setup)
+        self.tally.check(view)
+        self.checks += 1
+        return stop
+
+    def _save_fault(self, error: InvariantError) -> InvariantError:
+        """Keep what shows the fault again, and return the error that says where."""
+        if self.folder is None:
+            return InvariantError(f"{error}; name a run directory (--out) to keep a reproduction")
+        meta = {
+            "format": REPRODUCTION_FORMAT,
+            "engine": self.plan.engine,
+            "markets": msgspec.to_builtins(list(self.plan.markets)),
+            "error": str(error),
+        }
+        self.folder.write_reproduction(_take(self.iter_commands(), self.taken), meta)
+        summary = self.summarise(fault=str(error))
+        folder = self.folder.finish(summary, compose_report(summary))
+        return InvariantError(f"{error}; reproduction: {folder / REPRODUCTION}")
+
+    def summarise(self, *, interrupted: bool = False, fault: str | None = None) -> dict[str, Any]:
+        """Return the summary (CLI-001): everything but `timing` is a function of the inputs."""
+        view = self.exchange.view()
+        fees, rounding, insolvency, deposits, withdrawals, waived = (int(number) for number in view.assets[0])
+        seconds = perf_counter() - self.started
+        summary: dict[str, Any] = {
+            "schema": SCHEMA,
+            "verdict": "",
+            "digest": self.exchange.digest(),
+            "conserved": fault is None and self.checks > 0,
+            "checks": self.checks,
+            "interrupted": interrupted,
+            "fault": fault,
+            "engine": self.plan.engine,
+            "version": sys.modules["engine"].__version__,
+            "commands": self.commands,
+            "first_ns": self.first_ns,
+            "last_ns": self.last_ns,
+            **self.tally.summarise(),
+            "waived_fees_quote": waived,
+            "fees_quote": fees,
+            "rounding_quote": rounding,
+            "insolvency_quote": insolvency,
+            "deposits_quote": deposits,
+            "withdrawals_quote": withdrawals,
+            "assets": [{"name": self.setup.assets[0], "unit": format(self.setup.asset_units[0], "f")}],
+            "markets": self._describe_markets([int(row[3]) for row in view.markets]),
+            "tape": dict(self.tape.counts),
+            "inputs": [{"role": role, "file": path.name, "sha256": hash_file(path)} for role, path in self.plan.inputs],
+            "parameters": self._describe_parameters(),
+            "seconds": round(seconds, 6),
+            "engine_seconds": round(self.engine_seconds, 6),
+            "events_per_s": round(int(self.tally.kinds.sum()) / max(self.engine_seconds, 1e-9)),
+            "commands_per_s": round(self.commands / max(self.engine_seconds, 1e-9)),
+        }
+        for row in (*summary["adl_top"], *summary["deficits_top"], summary["worst_slippage"] or {}):
+            if row.get("account") in self.names:
+                row["name"] = self.names[row["account"]]
+        summary["verdict"] = compose_verdict(summary)
+        return summary
+
+    def _describe_markets(self, interest: list[int]) -> list[dict[str, Any]]:
+        rows = zip(self.plan.markets, self.tally.marks, self.interest or interest, interest, strict=True)
+        names = ("mark_first_tick", "mark_low_tick", "mark_high_tick", "mark_last_tick")
+        return [
+            {
+                "symbol": market.symbol,
+                "tick_size": format(market.tick_size, "f"),
+                "lot_size": format(market.lot_size, "f"),
+                **dict(zip(names, marks, strict=True)),
+                "open_interest_start_lot": before,
+                "open_interest_end_lot": after,
+            }
+            for market, marks, before, after in rows
+        ]
+
+    def _describe_parameters(self) -> dict[str, Any]:
+        plan = self.plan
+        return {
+            "markets": msgspec.to_builtins(list(plan.markets)),
+            "populations": [p.name if isinstance(p, Path) else msgspec.to_builtins(p) for p in plan.populations],
+            "shock": msgspec.to_builtins(plan.shock),
+            "funds": dict(plan.funds),
+            "accounts_max": plan.accounts_max,
+            "until_seq": plan.until_seq,
+        }
+
+
+def _take(chunks: Iterator[Commands], count: int) -> Iterator[Commands]:
+    """Yield the first `count` commands."""
+    for chunk in chunks:
+        yield chunk[:count]
+        count -= len(chunk)
+        if count <= 0:
+            return
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# ---------------------------------------------------------------- the opening
+
+
+def build_opening(plan: Plan, tape: Feed, setup: Setup, ts_ns: int) -> tuple[Commands, dict[int, str]]:
+    """Return the commands before the tape: first marks, funds, population.
+
+    A market whose file has an `initial_mark` needs no other.  The mark comes as what its mark model listens to: a
+    `mark`, an `index`, or for `last` a print of one lot, which meets an empty book.
+
+    Returns
+    -------
+    commands : COMMAND array
+    names : dict
+        What files of real positions call the accounts.
+
+    Raises
+    ------
+    ConfigError
+        If a population's market has no mark, or a population does not fit its market.
+    CapacityError
+        If the accounts do not fit.
+    """
+    ticks = [rules.initial_mark_tick for rules in setup.markets]
+    found = ticks if all(ticks) else find_first_marks(tape, len(ticks))
+    rows: list[tuple[int, int, int, int]] = []
+    for market, rules in enumerate(setup.markets):
+        if not ticks[market] and found[market]:
+            ticks[market] = found[market]
+            rows.append(((MARK, INDEX, PRINT)[rules.mark_model], market, found[market], 0))
+    for name, amount in plan.funds.items():
+        if name not in setup.funds:
+            raise ConfigError(f"--fund: unknown fund '{name}', known: {', '.join(setup.funds)}")
+        number = setup.funds.index(name)
+        market = next(index for index, rules in enumerate(setup.markets) if rules.fund == number)
+        if amount:
+            rows.append((FUND_DEPOSIT, market, 0, amount))
+    opening = np.zeros(len(rows), COMMAND)
+    opening["ts_ns"] = ts_ns
+    for row, values in zip(opening, rows, strict=True):
+        row["kind"], row["market"], row["price_tick"], row["amount_quote"] = values
+        if values[0] == PRINT:
+            row["side"], row["qty_lot"] = BUY, 1
+    crowds, names = _build_crowds(plan, ticks, ts_ns)
+    return np.concatenate([opening, *crowds]), names
+
+
+def _build_crowds(plan: Plan, ticks: Sequence[int], ts_ns: int) -> tuple[list[Commands], dict[int, str]]:
+    if len(plan.populations) > len(plan.markets):
+        raise ConfigError(f"--population: {len(plan.populations)} files for {len(plan.markets)} markets")
+    crowds: list[Commands] = []
+    names: dict[int, str] = {}
+    highest = 0
+    for index, population in enumerate(plan.populations):
+        needed = plan.markets if isinstance(population, Path) else [plan.markets[index]]
+        for market in needed:
+            if not ticks[plan.markets.index(market)]:
+                raise ConfigError(
+                    f"--population: {market.symbol} has no mark on the tape: expected a derivative_ticker file, or "
+                    "initial_mark in the market file"
+                )
+        if isinstance(population, Path):
+            crowd, numbers = read_positions(
+                population, plan.markets, ts_ns=ts_ns, first_account=highest + 1, accounts_max=plan.accounts_max
+            )
+            names.update({number: name for name, number in numbers.items()})
+        else:
+            crowd = build_population(
+                population, plan.markets[index], index, ticks[index], ts_ns=ts_ns, accounts_max=plan.accounts_max
+            )
+        highest = max(highest, int(crowd["account"].max(initial=0)))
+        crowds.append(crowd)
+    return crowds, names
+
+
+def count_fund(text: str, markets: Sequence[Market]) -> dict[str, int]:
+    """Return {fund: units} of a text like `250000` or `NAME=250000`, in whole amounts of the fund's asset.
+
+    Raises
+    ------
+    ConfigError
+        If it is no amount, negative, finer than the asset's unit, or does not say which of several funds it is for.
+    """
+    setup = build_setup(markets)
+    known = ", ".join(setup.funds)
+    name, _, number = text.rpartition("=")
+    if not name and len(setup.funds) > 1:
+        raise ConfigError(f"--fund {text}: expected NAME=AMOUNT, the markets have the funds {known}")
+    name = name or setup.funds[0]
+    if name not in setup.funds:
+        raise ConfigError(f"--fund {text}: unknown fund '{name}', known: {known}")
+    asset = setup.fund_assets[setup.funds.index(name)]
+    try:
+        units = count_units(parse_decimal(number), setup.asset_units[asset], "amount")
+        if units < 0:
+            raise ValueError(f"expected an amount of 0 or more, got {number}")
+    except ValueError as error:
+        raise ConfigError(f"--fund {text}: {error}") from error
+    return {name: units}
