@@ -249,6 +249,12 @@ class CompiledEngine:
         found = list_queue(self.state, self.block, market, side)
         return [(int(account), int(score), int(qty)) for account, score, qty in found]
 
+    def list_side(self, market: int, side: int, levels: int) -> list[tuple[int, int]]:
+        """Return (price_tick, qty_lot) of a side's best price levels, best first."""
+        from engine.kernels.query import list_depth
+
+        return [(int(tick), int(qty)) for tick, qty in list_depth(self.state, self.block, market, side, levels)]
+
     def find_liquidation_price(self, account: int, market: int) -> int:
         """Return a position's liquidation price in ticks, 0 if it has none.
 

@@ -29,7 +29,7 @@ class View(NamedTuple):
     assets: Rows  # (assets, 6): fees, rounding, insolvency, deposits, withdrawals, waived (all _quote)
 
 
-WIDTHS = (3, 5, 7, 9, 4, 2, 6)
+WIDTHS = {"clock": 3, "markets": 5, "orders": 7, "positions": 9, "wallets": 4, "funds": 2, "assets": 6}
 
 
 def compute_digest(view: View) -> str:
@@ -38,8 +38,8 @@ def compute_digest(view: View) -> str:
     Source: STATE-001.
     """
     total = hashlib.blake2b(digest_size=16)
-    for name, rows, width in zip(View._fields, view, WIDTHS, strict=True):
-        table = np.ascontiguousarray(np.asarray(rows, dtype="<i8").reshape(-1, int(width)))
+    for name, rows in view._asdict().items():
+        table = np.ascontiguousarray(np.asarray(rows, dtype="<i8").reshape(-1, WIDTHS[name]))
         total.update(f"{name} {len(table)}\n".encode())
         total.update(table.tobytes())
     return total.hexdigest()

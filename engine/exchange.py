@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.codes import EXTERNAL
+from engine.codes import BUY, EXTERNAL, SELL
 from engine.commands import Command, to_rows
 from engine.compiled import Capacity as Capacity
 from engine.compiled import CompiledEngine, Rows
@@ -46,6 +46,9 @@ class Engine(Protocol):
 
     def rank_side(self, market: int, side: int) -> list[tuple[int, int, int]]:
         """Return (account, score, qty_lot) of a side's ADL queue, best first."""
+
+    def list_side(self, market: int, side: int, levels: int) -> list[tuple[int, int]]:
+        """Return (price_tick, qty_lot) of a side's best price levels, best first."""
 
     def find_liquidation_price(self, account: int, market: int) -> int:
         """Return a position's liquidation price in ticks, 0 if it has none."""
@@ -90,6 +93,14 @@ class ReferenceEngine:
     def rank_side(self, market: int, side: int) -> list[tuple[int, int, int]]:
         """Return (account, score, qty_lot) of a side's ADL queue, best first."""
         return self.inner.adl_queue(market, side)
+
+    def list_side(self, market: int, side: int, levels: int) -> list[tuple[int, int]]:
+        """Return (price_tick, qty_lot) of a side's best price levels, best first."""
+        sums: dict[int, int] = {}
+        for place, order_side, tick, qty, *_ in self.view().orders:
+            if place == market and order_side == side:
+                sums[tick] = sums.get(tick, 0) + qty
+        return sorted(sums.items(), reverse=side > 0)[:levels]
 
     def find_liquidation_price(self, account: int, market: int) -> int:
         """Return a position's liquidation price in ticks, 0 if it has none."""
@@ -218,7 +229,7 @@ class Exchange:
             If the file is not a snapshot of this format, or its digest does not fit.
         """
         try:
-            with np.load(path, allow_pickle=False) as found:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as found:
                 arrays = {name: found[name] for name in found.files}
             meta = json.loads(arrays.pop("meta").tobytes())
             markets = msgspec.convert(meta["markets"], list[Market])
@@ -266,17 +277,8 @@ class Exchange:
 
     def depth(self, market: int, levels: int = 10) -> dict[str, list[tuple[int, int]]]:
         """Return the best price levels, {"bids": [(price_tick, qty_lot), ...], "asks": [...]}, best first."""
-        table = np.asarray(self.view().orders, np.int64).reshape(-1, 7)
-        table = table[table[:, 0] == market]
-        found: dict[str, list[tuple[int, int]]] = {}
-        for name, side in (("bids", 1), ("asks", -1)):
-            rows = table[table[:, 1] == side]
-            ticks, start = np.unique(rows[:, 2], return_inverse=True)
-            sums = np.zeros(len(ticks), np.int64)
-            np.add.at(sums, start, rows[:, 3])
-            pairs = [(int(tick), int(qty)) for tick, qty in zip(ticks, sums, strict=True)]
-            found[name] = pairs[::-side][:levels]
-        return found
+        sides = (("bids", BUY), ("asks", SELL))
+        return {name: self.engine.list_side(market, side, levels) for name, side in sides}
 
     def adl_queue(self, market: int, side: int) -> Table:
         """Return the ADL queue of a side (1: longs), best first: account, score, qty_lot, rank, lights.

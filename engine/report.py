@@ -6,6 +6,7 @@ Money is shown without the last four digits of the asset's unit (cents of a USDT
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from textwrap import wrap
 from typing import Any
 
 Summary = dict[str, Any]
@@ -82,7 +83,8 @@ def compose_verdict(summary: Summary) -> str:
     if unpaid:
         return f"{so_far}The exchange is insolvent by {write.money(unpaid)}: {shares}."
     if summary["fund_dry_ns"] is not None:
-        dry = f"The fund ran dry at {write.time(summary['fund_dry_ns'])}" if start else "There was no fund"
+        dry = f"The fund of {write.money(start)} ran dry at {write.time(summary['fund_dry_ns'])}"
+        dry = dry if start else "There was no fund"
         return f"{so_far}{dry}: {shares}."
     survived = f"{so_far}The fund survived: low {write.amount(low)} of {write.money(start)}"
     if summary["adl_fills"]:
@@ -98,7 +100,7 @@ def compose_verdict(summary: Summary) -> str:
 def compose_report(summary: Summary, *, is_timed: bool = False) -> str:
     """Return the whole page; with `is_timed` it ends with how long the run took."""
     write = _Writer(summary)
-    parts = [summary["verdict"], "", *_pairs(_describe_run(write))]
+    parts = [*wrap(summary["verdict"], WIDTH), "", *_pairs(_describe_run(write))]
     if summary["deficits_top"]:
         parts += ["", *_deficits(write)]
     if summary["adl_top"]:

@@ -277,7 +277,9 @@ def test_kernels_hold_no_strings():
     wrong = [
         f"{shown(file)}:{node.lineno}: {ast.unparse(node)}"
         for file, node in kernel_nodes(ast.Constant | ast.JoinedStr)
-        if id(node) not in for_numba and (isinstance(node, ast.JoinedStr) or isinstance(node.value, str))
+        if file.name != "box.py"  # it builds the compiler's types, which have names
+        and id(node) not in for_numba
+        and (isinstance(node, ast.JoinedStr) or isinstance(node.value, str))
     ]
     report(wrong, "kernels speak in codes (codes.py has the sentences):")
 

@@ -24,7 +24,7 @@ def compare_rows(name: str, got: Sequence[tuple[int, ...]], expected: Sequence[t
 
 def read_table(view: View, name: str) -> NDArray[np.int64]:
     """Return one table of a view as an array, whatever rows it was given as."""
-    return np.asarray(getattr(view, name), dtype=np.int64).reshape(-1, getattr(WIDTHS, name))
+    return np.asarray(getattr(view, name), dtype=np.int64).reshape(-1, WIDTHS[name])
 
 
 def _sum_exactly(numbers: NDArray[np.int64]) -> int:

@@ -5,9 +5,11 @@ import numpy as np
 from engine._jit import helper, kernel
 from engine.codes import EXTERNAL
 from engine.kernels.adl import build_queue
+from engine.kernels.book import best_opposite, step_away
 from engine.kernels.box import Keeper, open_box
 from engine.kernels.heap import pop_heap
 from engine.kernels.idmap import put_id
+from engine.kernels.ladder import find_level
 from engine.kernels.margin import domain_of, find_position, measure_domain, share_of, show_bankruptcy, value_at_mark
 from engine.layout import NIL
 
@@ -38,6 +40,24 @@ def list_queue(state, block, market, side):
         found[rank, 2] = st.positions[entry["item"]]["qty_lot"]
         pop_heap(st.queue, count - rank)
     return found
+
+
+@kernel
+def list_depth(state, block, market, side, count):
+    """Return up to `count` price levels of a side, best first, as rows (price_tick, qty_lot).
+
+    O(levels returned x log ticks).
+    """
+    st = open_box(state, block, Keeper(state.events))
+    found = np.zeros((count, 2), np.int64)
+    tick = best_opposite(st, market, -side)
+    rank = 0
+    while tick > 0 and rank < count:
+        found[rank, 0] = tick
+        found[rank, 1] = st.levels[find_level(st, market * 2, tick)]["qty_lot"]
+        tick = step_away(st, market, -side, tick)
+        rank += 1
+    return found[:rank]
 
 
 @helper

@@ -1,0 +1,223 @@
+"""The kernels' own structures against the plainest Python: products, bitmaps, ladders, id map, heap."""
+
+import random
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from engine import codes
+from engine.exchange import Capacity, CompiledEngine
+from engine.kernels import bits, fixed, heap
+from engine.layout import HEAP, LEAF_TICKS, NIL, PAGE_TICKS
+from tests.mirror.streams import Command, make_setup, pack_commands
+
+INT = st.integers(-(2**62), 2**62)
+
+
+@numba.njit
+def floor_of(a, b, c):
+    return fixed.mul_div_floor(a, b, c)
+
+
+@numba.njit
+def ceil_of(a, b, c):
+    return fixed.mul_div_ceil(a, b, c)
+
+
+def hold(number):
+    return max(-(2**62), min(2**62, number))
+
+
+@given(INT, INT, st.integers(1, 2**62))
+@example(-7, 1, 2)
+@example(2**62, 2**62, 1)
+@example(-(2**62), 2**62, 2**62)
+@example(2**62 - 1, 1_000_000, 999_999)
+@example(-1, 1, 2**62)
+def test_products_are_exact(a, b, c):
+    """Floor and ceil of a x b / c equal Python's unbounded integers, held at 2**62.
+
+    Source: NUM-004, NUM-005.
+    """
+    args = (np.int64(a), np.int64(b), np.int64(c))
+    assert floor_of(*args) == hold(a * b // c)
+    assert ceil_of(*args) == hold(-(-a * b // c))
+
+
+@numba.njit
+def ends_of(mask, position):
+    return bits.above(mask, position), bits.below(mask, position), bits.lowest(mask), bits.highest(mask)
+
+
+@given(st.integers(1, 2**64 - 1), st.integers(0, 63))
+def test_bits(mask, position):
+    """Bit sets answer as Python integers do, at both ends of the word too."""
+    upper, lower, first, last = ends_of(np.uint64(mask), np.int64(position))
+    assert int(upper) == mask >> (position + 1) << (position + 1)
+    assert int(lower) == mask & ((1 << position) - 1)
+    assert first == (mask & -mask).bit_length() - 1
+    assert last == mask.bit_length() - 1
+
+
+@numba.njit
+def drain(records):
+    count = len(records)
+    heap.build_heap(records, count)
+    for done in range(count):
+        heap.pop_heap(records, count - done)
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 3), st.integers(0, 1000)), unique_by=lambda r: r[2]))
+def test_heap_serves_in_order(rows):
+    """A heap gives its records smallest first by key, tie, minor: the order of a sort.
+
+    Source: ADL-002, STEP-003.
+    """
+    records = np.zeros(len(rows), HEAP)
+    for at, (key, tie, minor) in enumerate(rows):
+        records[at] = (key, tie, minor, minor)
+    drain(records)
+    served = [tuple(int(x) for x in record)[:3] for record in records[::-1]]
+    assert served == sorted(rows)
+
+
+def wide_setup():
+    """Return one market over 2**31 - 1 ticks."""
+    rules = make_setup(0).markets[0]
+    limit = codes.PRICE_MAX_LIMIT
+    market = rules._replace(multiplier=1, price_max_tick=limit, open_interest_max_lot=1 << 26, order_max_lot=1 << 20)
+    return make_setup(0)._replace(markets=(market._replace(asset=0, fund=0),), assets=("USDT",), fund_assets=(0,))
+
+
+def check_ladders(engine):
+    """Check every ladder against itself: masks say what levels hold, links go both ways, sums and bests are right."""
+    state = engine.state
+    for index, header in enumerate(state.ladders):
+        nodes = state.orders if index % 2 == 0 else state.positions
+        occupied = []
+        for page_number in range(-(-int(header["limit_tick"]) // PAGE_TICKS)):
+            page = int(state.pages[header["page_offset"] + page_number])
+            word = int(state.words[header["word_offset"] + page_number // 64])
+            assert (page != NIL) == bool(word >> (page_number % 64) & 1)
+            if page == NIL:
+                continue
+            assert int(state.page_masks[page]) != 0
+            for branch in range(64):
+                leaf = int(state.page_leaves[page * 64 + branch])
+                assert (leaf != NIL) == bool(int(state.page_masks[page]) >> branch & 1)
+                if leaf == NIL:
+                    continue
+                assert int(state.leaf_masks[leaf]) != 0
+                for bit in range(64):
+                    level = state.levels[leaf * LEAF_TICKS + bit]
+                    has = bool(int(state.leaf_masks[leaf]) >> bit & 1)
+                    assert has == (level["head"] != NIL) == (level["tail"] != NIL)
+                    if has:
+                        tick = page_number * PAGE_TICKS + branch * LEAF_TICKS + bit
+                        occupied.append((tick, check_level(nodes, level, tick, index % 2)))
+        bids = [tick for tick, side in occupied if side > 0]
+        asks = [tick for tick, side in occupied if side < 0]
+        assert header["best_bid"] == max(bids, default=0)
+        assert header["best_ask"] == min(asks, default=int(header["limit_tick"]))
+        assert max(bids, default=0) < min(asks, default=1 << 40)
+
+
+def check_level(nodes, level, tick, is_trigger):
+    """Walk a level both ways; return its side."""
+    slot, before, total, side = int(level["head"]), NIL, 0, 0
+    while slot != NIL:
+        node = nodes[slot]
+        assert node["price_tick"] == tick
+        assert node["prev"] == before
+        side = int(node["hung"] if is_trigger else node["side"])
+        total += int(node["hung_lot"] if is_trigger else node["qty_lot"])
+        before, slot = slot, int(node["next"])
+    assert level["tail"] == before
+    assert level["qty_lot"] == total
+    return side
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_far_prices_cost_what_they_hold(seed):
+    """Levels anywhere in 1..2**31-1 are found again in order, and leave nothing behind when they go.
+
+    Source: MATCH-001, OUT-002.
+    """
+    rng = random.Random(seed)
+    engine = CompiledEngine(wide_setup(), Capacity())
+    limit = codes.PRICE_MAX_LIMIT
+    middle = rng.choice((5, 1 << 20, limit - 5))
+    book = {}
+    for _ in range(300):
+        side = rng.choice((1, -1))
+        reach = rng.choice((3, 70, 5000, 1 << 19, 1 << 30))
+        tick = middle - side * rng.randint(1, reach)
+        if not 1 <= tick <= limit:
+            continue
+        qty = rng.choice((0, 0, 1, 5))
+        engine.apply(pack_commands([Command(kind=codes.LEVEL, side=side, price_tick=tick, qty_lot=qty)]))
+        book.pop(tick, None)
+        if qty:
+            book[tick] = (side, qty)
+    for side in (1, -1):
+        levels = sorted(((tick, qty) for tick, (s, qty) in book.items() if s == side), reverse=side > 0)
+        assert engine.list_side(0, side, 1000) == levels
+    for tick, (side, _) in book.items():
+        engine.apply(pack_commands([Command(kind=codes.LEVEL, side=side, price_tick=tick, qty_lot=0)]))
+    assert not engine.state.words.any()
+    assert (engine.state.pages == NIL).all()
+    assert engine.state.head[0]["order_count"] == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_ladders_stay_sound(seed):
+    """On hostile streams both kinds of ladder stay consistent, slots, leaves and pages are not lost.
+
+    Source: MATCH-003, MARGIN-010.
+    """
+    setup = make_setup(seed)
+    engine = CompiledEngine(setup, Capacity())
+    rows = pack_commands(random_commands(seed, setup))
+    for at in range(0, len(rows), 40):
+        engine.apply(rows[at : at + 40])
+        check_ladders(engine)
+    state = engine.state
+    live = state.orders[: int(state.head[0]["order_used"])]
+    assert (live["qty_lot"] > 0).sum() == state.head[0]["order_count"]
+    known = state.idmap[state.idmap["slot"] != NIL]
+    mine = live[(live["qty_lot"] > 0) & (live["account"] != codes.EXTERNAL)]
+    assert sorted(known["order_id"]) == sorted(mine["order_id"])
+
+
+def random_commands(seed, setup):
+    from tests.mirror.streams import random_stream
+
+    return random_stream(seed, setup, 400)
+
+
+def test_one_specialisation():
+    """The entry kernel was compiled for one set of types only: another would cost its compile time again."""
+    from engine.kernels.run import run_batch
+
+    if hasattr(run_batch, "signatures"):
+        assert len(run_batch.signatures) <= 1
+
+
+def test_events_may_outgrow_their_buffer():
+    """A batch with more events than the buffer holds gives the same events as single commands.
+
+    Source: STATE-003.
+    """
+    setup = make_setup(5)
+    rows = pack_commands(random_commands(5, setup))
+    many = np.concatenate([rows, pack_commands([Command(kind=99)] * 9000)])
+    whole = CompiledEngine(setup, Capacity())
+    events = whole.apply(many)
+    assert len(events) > 9000
+    single = CompiledEngine(setup, Capacity())
+    parts = [single.apply(rows[at : at + 1]) for at in range(len(rows))]
+    assert events[: sum(map(len, parts))].tobytes() == b"".join(part.tobytes() for part in parts)
+    assert (events["kind"][-9000:] == codes.REJECTED).all()
