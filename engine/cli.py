@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except EngineError as error:
-        print(f"perp: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"perp: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         print("perp: interrupted", file=sys.stderr)

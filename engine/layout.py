@@ -33,6 +33,35 @@ COMMAND = np.dtype(
 )
 assert COMMAND.itemsize == 64  # tape format 1: a change here is a new format number
 
+# The matching challenge's dump record, and one report on it (40 bytes each).
+MESSAGE = np.dtype(
+    [
+        ("kind", "u1"),  # 0 new, 1 cancel, 2 modify
+        ("side", "u1"),  # 0 buy, 1 sell
+        ("ioc", "u1"),
+        ("_pad", "u1"),
+        ("qty", "<i4"),
+        ("seq", "<i8"),
+        ("order_id", "<i8"),
+        ("price", "<i8"),
+        ("_reserved", "<i8"),
+    ]
+)
+assert MESSAGE.itemsize == 40
+REPORT = np.dtype(
+    [
+        ("seq", "<i8"),
+        ("order_id", "<i8"),  # a trade's maker
+        ("other_id", "<i8"),  # a trade's taker
+        ("price", "<i8"),
+        ("qty", "<i4"),
+        ("kind", "u1"),  # 0 ack, 1 trade, 2 cancel ack, 3 modify ack, 4 cancel reject, 5 modify reject
+        ("side", "u1"),
+        ("_pad", "<u2"),
+    ]
+)
+assert REPORT.itemsize == 40
+
 # Which field means what for which kind stands in the table EVT-001 of docs/spec.md.
 EVENT = np.dtype(
     [

@@ -86,15 +86,15 @@ def compose_verdict(summary: Summary) -> str:
         dry = f"The fund of {write.money(start)} ran dry at {write.time(summary['fund_dry_ns'])}"
         dry = dry if start else "There was no fund"
         return f"{so_far}{dry}: {shares}."
-    survived = f"{so_far}The fund survived: low {write.amount(low)} of {write.money(start)}"
-    if summary["adl_fills"]:
-        return (
-            f"{survived}; but the book ran out, and {count_noun(summary['adl_victims'], 'account')} gave up "
-            f"{write.money(summary['paid_by_adl_quote'])} by ADL."
-        )
+    kept = f"low {write.amount(low)} of {write.money(start)}"
     if not summary["liquidations"]:
-        return f"{survived}; nobody was liquidated."
-    return f"{survived}; it paid {write.money(summary['paid_by_fund_quote'])} of deficits."
+        return f"{so_far}Nobody was liquidated" + (f"; the fund: {kept}." if start else ".")
+    survived = f"{so_far}The fund survived: {kept}; it paid {write.money(summary['paid_by_fund_quote'])} of deficits"
+    if summary["adl_fills"]:
+        victims = count_noun(summary["adl_victims"], "account")
+        lost = write.money(summary["paid_by_adl_quote"])
+        return f"{survived}, but the book ran out: ADL of {victims}, who gave up {lost} against the mark."
+    return f"{survived}."
 
 
 def compose_report(summary: Summary, *, is_timed: bool = False) -> str:
@@ -125,9 +125,16 @@ def _describe_run(write: _Writer) -> list[tuple[str, str]]:
         before, after = (write.lots(index, market[f"open_interest_{when}_lot"]) for when in ("start", "end"))
         rows.append((market["symbol"], f"mark {first}, low {low}, high {high}, last {last}"))
         rows.append(("", f"open interest {before} before, {after} after"))
-    rows += [("", "")]
-    rows += _describe_liquidations(write)
-    rows += [("", "")]
+    if summary["rejected"]:
+        named = ", ".join(f"{name} {count:,}" for name, count in summary["rejected_by"].items())
+        rows.append(("rejected", f"{count_noun(summary['rejected'], 'command')}: {named}"))
+    if summary["liquidations"]:
+        rows += [("", ""), *_describe_liquidations(write), ("", ""), *_describe_funds(write)]
+    return rows
+
+
+def _describe_funds(write: _Writer) -> list[tuple[str, str]]:
+    summary, rows = write.summary, []
     funds = summary["funds"] if len(summary["funds"]) > 1 else []
     rows.append(("fund before", write.money(summary["fund_start_quote"])))
     rows.append(("fund low", f"{write.money(summary['fund_low_quote'])} at {write.time(summary['fund_low_ns'])}"))
@@ -149,8 +156,9 @@ def _describe_run(write: _Writer) -> list[tuple[str, str]]:
 
 def _describe_liquidations(write: _Writer) -> list[tuple[str, str]]:
     summary = write.summary
-    count = f"{summary['liquidations']:,} of {count_noun(summary['liquidated_accounts'], 'account')}"
-    rows = [("liquidations", f"{count}, {summary['bankrupt']:,} of them already bankrupt")]
+    accounts = count_noun(summary["liquidated_accounts"], "account")
+    bankrupt = f"{summary['bankrupt']:,} already bankrupt when it began"
+    rows = [("liquidations", f"{summary['liquidations']:,} of {accounts}, {bankrupt}")]
     if summary["first_liquidation_ns"] is not None:
         rows.append(("first at", write.time(summary["first_liquidation_ns"])))
     rows.append(("liquidated", write.money(summary["liquidated_quote"])))
@@ -172,9 +180,6 @@ def _describe_liquidations(write: _Writer) -> list[tuple[str, str]]:
     if summary["haircut_winners"]:
         cut = f"{write.money(summary['haircut_quote'])} from {count_noun(summary['haircut_winners'], 'account')}"
         rows.append(("haircut", cut))
-    if summary["rejected"]:
-        named = ", ".join(f"{name} {count:,}" for name, count in summary["rejected_by"].items())
-        rows.append(("rejected", f"{count_noun(summary['rejected'], 'command')}: {named}"))
     return rows
 
 

@@ -127,7 +127,8 @@ def trigger_of_long(st, slot, cash, factor_ppm):
     """
     position = st.positions[slot]
     market = np.int64(position["market"])
-    unit = position["qty_lot"] * st.markets[market]["multiplier"]
+    rules = st.markets[market]
+    unit = position["qty_lot"] * rules["multiplier"]
     tier = find_tier(st, market, value_at_mark(st, slot))
     found = np.int64(0)
     while True:
@@ -135,7 +136,8 @@ def trigger_of_long(st, slot, cash, factor_ppm):
         lack = position["cost_quote"] - cash - mul_div_floor(line["deduction_quote"], factor_ppm, PPM) + 2
         if lack > 0:
             found = max(found, divide_up(lack, unit, PPM - scale_up(line["maintenance_ppm"], factor_ppm)))
-        if found > PRICE_MAX_LIMIT or found * unit >= line["floor_quote"]:
+        # no mark can be beyond price_max_tick, where the product is known to fit
+        if min(found, rules["price_max_tick"]) * unit >= line["floor_quote"]:
             return found
         tier -= 1
 
@@ -148,7 +150,8 @@ def trigger_of_short(st, slot, cash, factor_ppm):
     """
     position = st.positions[slot]
     market = np.int64(position["market"])
-    unit = -position["qty_lot"] * st.markets[market]["multiplier"]
+    rules = st.markets[market]
+    unit = -position["qty_lot"] * rules["multiplier"]
     tier = find_tier(st, market, -value_at_mark(st, slot))
     last = find_tier(st, market, np.int64(1) << 62)
     found = np.int64(2 * PRICE_MAX_LIMIT)
@@ -157,7 +160,7 @@ def trigger_of_short(st, slot, cash, factor_ppm):
         room = cash - position["cost_quote"] + mul_div_floor(line["deduction_quote"], factor_ppm, PPM) - 2
         rate = PPM + scale_up(line["maintenance_ppm"], factor_ppm)
         found = min(found, divide_down(room, unit, rate) if room > 0 else np.int64(0))
-        if tier == last or (found <= PRICE_MAX_LIMIT and found * unit < st.tiers[tier + 1]["floor_quote"]):
+        if tier == last or min(found, rules["price_max_tick"]) * unit < st.tiers[tier + 1]["floor_quote"]:
             return found
         tier += 1
 

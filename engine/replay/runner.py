@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from engine.audit import check_state
 from engine.codes import BUY, FUND_DEPOSIT, INDEX, MARK, PRINT
 from engine.contract import Market, Setup, build_setup
-from engine.errors import ConfigError, DataError, InvariantError
+from engine.errors import CapacityError, ConfigError, DataError, InvariantError
 from engine.exchange import Capacity, Exchange
 from engine.feeds import Feed, find_first_marks
 from engine.layout import COMMAND
@@ -371,13 +371,13 @@ def build_opening(plan: Plan, tape: Feed, setup: Setup, ts_ns: int) -> tuple[Com
 def _build_crowds(plan: Plan, ticks: Sequence[int], ts_ns: int) -> tuple[list[Commands], dict[int, str]]:
     if len(plan.populations) > len(plan.markets):
         raise ConfigError(f"--population: {len(plan.populations)} files for {len(plan.markets)} markets")
+    files = [path for role, path in plan.inputs if role == "population"]
     crowds: list[Commands] = []
     names: dict[int, str] = {}
     highest = 0
     for index, population in enumerate(plan.populations):
-        needed = plan.markets if isinstance(population, Path) else [plan.markets[index]]
-        for market in needed:
-            if not ticks[plan.markets.index(market)]:
+        for market, tick in zip(plan.markets, ticks, strict=True):
+            if not tick and (isinstance(population, Path) or market is plan.markets[index]):
                 raise ConfigError(
                     f"--population: {market.symbol} has no mark on the tape: expected a derivative_ticker file, or "
                     "initial_mark in the market file"
@@ -388,9 +388,12 @@ def _build_crowds(plan: Plan, ticks: Sequence[int], ts_ns: int) -> tuple[list[Co
             )
             names.update({number: name for name, number in numbers.items()})
         else:
-            crowd = build_population(
-                population, plan.markets[index], index, ticks[index], ts_ns=ts_ns, accounts_max=plan.accounts_max
-            )
+            try:
+                crowd = build_population(
+                    population, plan.markets[index], index, ticks[index], ts_ns=ts_ns, accounts_max=plan.accounts_max
+                )
+            except (ConfigError, CapacityError) as error:
+                raise type(error)(f"{files[index]}: {error}" if index < len(files) else str(error)) from error
         highest = max(highest, int(crowd["account"].max(initial=0)))
         crowds.append(crowd)
     return crowds, names

@@ -1373,7 +1373,7 @@ def test_the_view_has_the_digests_widths():
     """STATE-001: seven tables of integers, hashed alike for the same state only."""
     desk = make_long_in_trouble()
     view = View(*desk.exchange.view())
-    for table, width in zip(view, WIDTHS, strict=True):
+    for table, width in zip(view, WIDTHS.values(), strict=True):
         assert all(len(row) == width and all(type(number) is int for number in row) for row in table)
     digest = compute_digest(view)
     assert digest == compute_digest(View(*desk.exchange.view()))
