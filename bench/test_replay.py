@@ -48,7 +48,7 @@ def load_chunks(tape, accounts, is_crash=False):
 
 def measure(benchmark, market, opening, chunks, engine="compiled", rounds=5):
     """Time `chunks` on an exchange that has the opening behind it; return the digest, the same in every round."""
-    digests = set()
+    done = []
 
     def fresh():
         exchange = Exchange([market], engine=engine)
@@ -58,14 +58,14 @@ def measure(benchmark, market, opening, chunks, engine="compiled", rounds=5):
     def run(exchange):
         for chunk in chunks:
             exchange.apply(chunk)
-        digests.add(exchange.digest())
+        done.append(exchange)
 
     benchmark.pedantic(run, setup=fresh, rounds=rounds, warmup_rounds=1)
     commands = sum(map(len, chunks))
     benchmark.extra_info["commands"] = commands
     if benchmark.stats:
         benchmark.extra_info["commands_per_s"] = round(commands / benchmark.stats.stats.min)
-    (digest,) = digests
+    (digest,) = {exchange.digest() for exchange in done}
     benchmark.extra_info["digest"] = digest
     return digest
 

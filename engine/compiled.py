@@ -44,6 +44,8 @@ from engine.layout import (
 )
 
 CHUNK = 65_536  # commands per kernel call: a few milliseconds, so that an interrupt is answered
+EVENTS_KEPT = 4_096  # rows of the event buffer between calls
+EVENTS_RESERVED_MAX = 1 << 20
 Rows = NDArray[np.void]
 
 
@@ -80,32 +82,42 @@ class CompiledEngine:
         Raises
         ------
         CapacityError
-            Naming the capacity to raise; everything before the command that needed it is applied.
+            Naming the capacity to raise; everything before the command that needed it is applied, its events are the
+            error's `events`.
         InvariantError
             If the kernel stopped on a fault.
         """
         from engine.kernels.run import run_batch  # numba is imported at the first use only
 
-        done: list[Rows] = []
-        for start in range(0, len(rows), CHUNK):
-            chunk = rows[start : start + CHUNK]
-            at = 0
-            while at < len(chunk):
-                status, count, events = run_batch(self.state, self.block, chunk[at:])
+        self._reserve_events(2 * len(rows))
+        at = 0
+        try:
+            while at < len(rows):
+                status, count, events = run_batch(self.state, self.block, rows[at : at + CHUNK])
                 self.state = self.state._replace(events=events)
                 at += int(count)
-                done.append(self._drain())
                 if status != OK:
-                    self._make_room(int(status), chunk[min(at, len(chunk) - 1)])
-        if len(done) == 1:
-            return done[0]
-        return np.concatenate(done) if done else np.zeros(0, EVENT)
+                    self._make_room(int(status), rows[min(at, len(rows) - 1)])
+        except (CapacityError, InvariantError) as error:
+            error.events = self._take_events()
+            raise
+        return self._take_events()
 
-    def _drain(self) -> Rows:
+    def _reserve_events(self, count: int) -> None:
+        """Start with a buffer that will probably do; a longer one costs nothing until it is written to."""
+        if len(self.state.events) < count:
+            self.state = self.state._replace(events=np.empty(min(count, EVENTS_RESERVED_MAX), EVENT))
+
+    def _take_events(self) -> Rows:
+        """Return the events since the last call: a small part of the buffer as a copy, else the buffer itself."""
         head = self.state.head[0]
         count = int(head["event_count"])
         head["event_count"] = 0
-        return self.state.events[:count].copy()
+        taken = self.state.events[:count]
+        if 4 * count <= len(self.state.events):
+            return taken.copy()
+        self.state = self.state._replace(events=np.empty(EVENTS_KEPT, EVENT))
+        return taken
 
     def _make_room(self, status: int, command: Any) -> None:
         if status == ACCOUNTS_FULL:
@@ -331,7 +343,7 @@ def _allocate(setup: Setup) -> State:
         touched=np.zeros(domains, np.int64),
         triggers=np.zeros(domains, HEAP),
         queue=np.zeros(domains, HEAP),
-        events=np.zeros(4096, EVENT),
+        events=np.empty(EVENTS_KEPT, EVENT),
     )
     _write_rules(state, setup)
     return state

@@ -34,9 +34,11 @@ class CapacityError(EngineError):
     """A declared capacity is used up: the message names which one to raise."""
 
     exit_status = 6
+    events: object = None  # EVENT rows of what was applied before
 
 
 class InvariantError(EngineError):
     """Money or quantity is not conserved, or a kernel reports a state that cannot be."""
 
     exit_status = 70
+    events: object = None  # EVENT rows of what was applied before, where an engine stopped

@@ -148,8 +148,9 @@ def test_capacity_names_what_to_raise():
     ex = Exchange([make_market()], capacity=Capacity(accounts_max=100))
     rows = [commands.Mark(price_tick=100)] + [commands.Deposit(account=a, amount_quote=1) for a in (1, 99)]
     ex.apply(rows)
-    with pytest.raises(CapacityError, match="accounts_max"):
-        ex.apply([commands.Deposit(account=100, amount_quote=1)])
+    with pytest.raises(CapacityError, match="accounts_max") as caught:
+        ex.apply([commands.Deposit(account=99, amount_quote=1), commands.Deposit(account=100, amount_quote=1)])
+    assert len(caught.value.events) == 1
     assert ex.balances()["account"].tolist() == [1, 99]
 
 
