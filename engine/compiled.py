@@ -97,7 +97,7 @@ class CompiledEngine:
                 self.state = self.state._replace(events=events)
                 at += int(count)
                 if status != OK:
-                    self._make_room(int(status), rows[min(at, len(rows) - 1)])
+                    self.grow(int(status), int(rows[min(at, len(rows) - 1)]["account"]))
         except (CapacityError, InvariantError) as error:
             error.events = self._take_events()
             raise
@@ -119,9 +119,18 @@ class CompiledEngine:
         self.state = self.state._replace(events=np.empty(EVENTS_KEPT, EVENT))
         return taken
 
-    def _make_room(self, status: int, command: Any) -> None:
+    def grow(self, status: int, account: int = 0) -> None:
+        """Grow what a kernel reported full.
+
+        Raises
+        ------
+        CapacityError
+            If the capacity does not allow it.
+        InvariantError
+            If the status is no lack of room but a fault.
+        """
         if status == ACCOUNTS_FULL:
-            self._grow_accounts(int(command["account"]) + 1)
+            self._grow_accounts(account + 1)
         elif status == POSITIONS_FULL:
             self._grow_positions()
         elif status == ORDERS_FULL:

@@ -1,0 +1,100 @@
+"""`perp bench matching`: the challenge's workloads through the exchange's book, timed and hashed."""
+
+from decimal import Decimal
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from engine.bench.challenge import COUNT, SCENARIOS, SEED, Messages, Reports, hash_reports
+from engine.codes import OK
+from engine.compiled import Capacity, CompiledEngine
+from engine.contract import Market, Tier, build_setup
+from engine.layout import IDMAP, LEVEL_RECORD, ORDER, REPORT
+
+BLOCK = 1_024  # messages per latency sample: long enough for the clock, short enough to see a slow stretch
+REPORTS_PER_MESSAGE = 3  # every trade ends an order or a message, so two would do; one more for the acks
+
+
+def make_engine() -> CompiledEngine:
+    """Return an exchange with one empty market of 2**24 ticks: its arrays start small and grow in the run."""
+    tier = Tier(floor=Decimal(0), initial=Decimal("0.01"), maintenance=Decimal("0.005"))
+    market = Market(symbol="X", tick_size=Decimal(1), lot_size=Decimal(1), quote_unit=Decimal(1), tiers=(tier,))
+    return CompiledEngine(build_setup([market]), Capacity())
+
+
+def run_workload(engine: CompiledEngine, messages: Messages, reports: Reports) -> int:
+    """Apply `messages` to an engine's market 0, growing it where it is full; return how many reports were written."""
+    from engine.kernels.match import run_messages
+
+    at = written = 0
+    while at < len(messages):
+        status, applied, count = run_messages(engine.state, engine.block, messages[at:], reports[written:])
+        at, written = at + int(applied), written + int(count)
+        if status != OK:
+            engine.grow(int(status))
+    return written
+
+
+def measure_latency(messages: Messages, reports: Reports) -> dict[str, float]:
+    """Return ns per message over blocks of 1,024: percentiles 50, 99, 99.9."""
+    engine = make_engine()
+    samples = []
+    for start in range(0, len(messages), BLOCK):
+        block = messages[start : start + BLOCK]
+        began = perf_counter()
+        run_workload(engine, block, reports)
+        samples.append((perf_counter() - began) * 1e9 / len(block))
+    if not samples:
+        return {}
+    found = np.percentile(samples, (50, 99, 99.9))
+    return {name: round(float(value), 1) for name, value in zip(("p50", "p99", "p99.9"), found, strict=True)}
+
+
+def count_bytes(engine: CompiledEngine) -> float:
+    """Return the bytes the book holds per order slot that was ever used at once."""
+    head = engine.state.head[0]
+    slots = int(head["order_used"])
+    leaves = int(head["leaf_used"]) * (64 * LEVEL_RECORD.itemsize + 8) + int(head["page_used"]) * (64 * 4 + 8)
+    share = len(engine.state.idmap) * IDMAP.itemsize / len(engine.state.orders)
+    return round(ORDER.itemsize + share + leaves / max(slots, 1), 1)
+
+
+def bench_workload(messages: Messages, repeat: int) -> tuple[dict[str, Any], Reports]:
+    """Run a workload `repeat` times, each on an empty exchange; return the figures and the reports.
+
+    The first run is not counted: it finds the reports' memory and, on a new machine, compiles.
+    """
+    reports = np.zeros(REPORTS_PER_MESSAGE * len(messages) + 16, REPORT)
+    began = perf_counter()
+    run_workload(make_engine(), messages[:1].copy(), reports)
+    compile_seconds = perf_counter() - began
+    rates = []
+    written = 0
+    engine = make_engine()
+    for _ in range(repeat + 1):
+        engine = make_engine()
+        began = perf_counter()
+        written = run_workload(engine, messages, reports)
+        rates.append(len(messages) / (perf_counter() - began))
+    figures = {
+        "messages": len(messages),
+        "reports": written,
+        "messages_per_s": round(median(rates[1:])),
+        "best_messages_per_s": round(max(rates[1:])),
+        "ns_per_message_in_blocks": measure_latency(messages, np.empty_like(reports)),
+        "compile_seconds": round(compile_seconds, 2),
+        "bytes_per_resting_order": count_bytes(engine),
+        "resting_max": int(engine.state.head[0]["order_used"]),
+    }
+    return figures, reports[:written]
+
+
+def judge(figures: dict[str, Any], reports: Reports, scenario: str, seed: int, count: int) -> dict[str, Any]:
+    """Add the hash and whether it is the published one (None where nothing is published)."""
+    sha256 = hash_reports(reports)
+    published = None
+    if scenario in SCENARIOS and (seed, count) == (SEED, COUNT):
+        published = sha256 == SCENARIOS[scenario].sha256
+    return {"scenario": scenario, **figures, "sha256": sha256, "published": published}
