@@ -30,7 +30,7 @@ DEMO_PLACES = (
 )
 DEMO_FUND = "1000000"
 DEMO_OUT = Path("runs") / "demo"
-COMPILE_SECONDS = 60  # about, on two slow cores
+COMPILE_SECONDS = 40  # about, on two slow cores
 DEMO_TEXT = """\
 A made-up BTCUSDT market, recorded for ninety seconds as a venue would record it: book, trades, mark, index, funding.
 On it two thousand leveraged accounts, and an insurance fund; then the price falls by a sixth and depth goes away.
@@ -58,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read us has had enough; without this Python would complain once more while exiting.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"perp: error: {error}", file=sys.stderr)
+        return ConfigError.exit_status
 
 
 # ---------------------------------------------------------------- arguments
@@ -381,7 +384,7 @@ def _print_facts(facts: dict[str, Any], is_json: bool) -> int:
         print(json.dumps({"schema": 1, **facts}, indent=2))
     else:
         for name, value in facts.items():
-            print(f"{name.replace('_', ' '):16}{value}")
+            print(f"{name.replace('_', ' '):22}{value}")
     return 0
 
 

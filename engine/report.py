@@ -138,6 +138,8 @@ def _describe_funds(write: _Writer) -> list[tuple[str, str]]:
     funds = summary["funds"] if len(summary["funds"]) > 1 else []
     rows.append(("fund before", write.money(summary["fund_start_quote"])))
     rows.append(("fund low", f"{write.money(summary['fund_low_quote'])} at {write.time(summary['fund_low_ns'])}"))
+    rows.append(("fund received", f"{write.money(summary['fund_received_quote'])} of surpluses and fees"))
+    rows.append(("fund paid", write.money(summary["paid_by_fund_quote"])))
     rows.append(("fund after", write.money(summary["fund_end_quote"])))
     for fund in funds:
         path = ", ".join(f"{name} {write.amount(fund[f'{name}_quote'])}" for name in ("start", "low", "end"))
@@ -160,7 +162,7 @@ def _describe_liquidations(write: _Writer) -> list[tuple[str, str]]:
     bankrupt = f"{summary['bankrupt']:,} already bankrupt when it began"
     rows = [("liquidations", f"{summary['liquidations']:,} of {accounts}, {bankrupt}")]
     if summary["first_liquidation_ns"] is not None:
-        rows.append(("first at", write.time(summary["first_liquidation_ns"])))
+        rows.append(("first liquidation", write.time(summary["first_liquidation_ns"])))
     rows.append(("liquidated", write.money(summary["liquidated_quote"])))
     sides = f"longs {write.amount(summary['liquidated_long_quote'])}, shorts "
     rows.append(("", f"{sides}{write.amount(summary['liquidated_short_quote'])}"))
@@ -176,7 +178,7 @@ def _describe_liquidations(write: _Writer) -> list[tuple[str, str]]:
     victims = count_noun(summary["adl_victims"], "account")
     rows.append(("ADL", f"{count_noun(summary['adl_fills'], 'fill')} on {victims}"))
     if summary["first_adl_ns"] is not None:
-        rows.append(("first at", write.time(summary["first_adl_ns"])))
+        rows.append(("first ADL", write.time(summary["first_adl_ns"])))
     if summary["haircut_winners"]:
         cut = f"{write.money(summary['haircut_quote'])} from {count_noun(summary['haircut_winners'], 'account')}"
         rows.append(("haircut", cut))

@@ -37,7 +37,7 @@ RINGS = (
     {"compiled"},  # the owner of the arrays
     {"exchange"},
     {"feeds", "journal", "scenario"},
-    {"replay", "sweep", "report"},
+    {"bench", "replay", "sweep", "report"},
     {"cli", "serve"},
 )
 # The public names and `python -m engine`: they may import anything, and only the last ring imports them.

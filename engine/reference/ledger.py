@@ -122,6 +122,11 @@ class State:
         """Return a wallet, made on first use."""
         return self.wallets.setdefault((account, asset), Wallet())
 
+    def list_owned(self, account: int) -> list[tuple[int, Position]]:
+        """Return (market, position) of an account, open or not, ascending by market."""
+        owned = ((market, self.positions.get((account, market))) for market in range(len(self.setup.markets)))
+        return [(market, position) for market, position in owned if position is not None]
+
     def list_accounts(self) -> list[int]:
         """Return all accounts but the outside, ascending."""
         known = {account for account, _ in self.positions} | {account for account, _ in self.wallets}

@@ -42,8 +42,8 @@ def list_domains(state: State) -> list[Domain]:
         domains += [Domain(account, asset, -1) for asset in range(len(state.assets))]
         domains += [
             domain_of(state, account, market)
-            for (owner, market), position in state.positions.items()
-            if owner == account and position.mode == ISOLATED and position.qty_lot
+            for market, position in state.list_owned(account)
+            if position.mode == ISOLATED and position.qty_lot
         ]
     return sorted(domains)
 
@@ -52,14 +52,11 @@ def list_positions(state: State, domain: Domain) -> list[int]:
     """Return the markets in which the domain has an open position, ascending."""
     if domain.market >= 0:
         return [domain.market] if state.position(domain.account, domain.market).qty_lot else []
-    return sorted(
+    return [
         market
-        for (account, market), position in state.positions.items()
-        if account == domain.account
-        and position.mode == CROSS
-        and position.qty_lot
-        and state.rules(market).asset == domain.asset
-    )
+        for market, position in state.list_owned(domain.account)
+        if position.mode == CROSS and position.qty_lot and state.rules(market).asset == domain.asset
+    ]
 
 
 def compute_unrealised(state: State, account: int, market: int) -> int:

@@ -170,9 +170,10 @@ class _Runner:
         interrupted = False
         try:
             for number, chunk in enumerate(self.iter_commands()):
-                interrupted = self._apply(chunk)
                 if number == 0:
                     self.tally.begin(self.first_ns)
+                interrupted = self._apply(chunk)
+                if number == 0:
                     self.interest = [int(row[3]) for row in self.exchange.view().markets]
                 if interrupted:
                     break

@@ -112,10 +112,7 @@ class Tally:
     # ------------------------------------------------------------ reading
 
     def begin(self, ts_ns: int) -> None:
-        """Take the funds as they are now for their start: what came before was the opening."""
-        self.fund_starts = list(self.fund_balances)
-        self.fund_lows = list(self.fund_balances)
-        self.fund_start = self.fund_low = self.fund_balance
+        """Note when the tape begins: where a fund is never drawn on, that is when it was lowest."""
         self.fund_low_ns = ts_ns
 
     def fold(self, events: Rows) -> None:
@@ -131,9 +128,8 @@ class Tally:
         rejected = events["code"][kind == codes.REJECTED]
         self.rejects.update(rejected.tolist())
         self._fold_marks(events[kind == codes.MARK_MOVED])
-        is_funded = (kind == codes.FUND_CREDIT) | (kind == codes.FUND_DEBIT)
-        is_funded |= (kind == codes.ACCEPTED) & (events["code"] == codes.FUND_DEPOSIT)
-        self._fold_funds(events[is_funded])
+        self._fold_deposits(events[(kind == codes.ACCEPTED) & (events["code"] == codes.FUND_DEPOSIT)])
+        self._fold_funds(events[(kind == codes.FUND_CREDIT) | (kind == codes.FUND_DEBIT)])
         self._fold_starts(events[kind == codes.LIQUIDATION_STARTED])
         self._fold_fills(events[kind == codes.LIQUIDATION_FILL])
         self._fold_takeovers(events[kind == codes.TAKEOVER])
@@ -151,17 +147,28 @@ class Tally:
                 before = found if found[0] else [first, low, high, last]
                 self.marks[market] = [before[0], min(before[1], low), max(before[2], high), last]
 
+    def _fold_deposits(self, rows: Rows) -> None:
+        """Add deposits into funds; in a replay they stand before everything else, and are what funds start with."""
+        for fund, amount in zip(rows["other"].tolist(), rows["amount_quote"].tolist(), strict=True):
+            for balances in (self.fund_starts, self.fund_lows, self.fund_balances):
+                balances[fund] += amount
+            self.fund_start += amount
+            self.fund_low += amount
+            self.fund_balance += amount
+
     def _fold_funds(self, rows: Rows) -> None:
         if not len(rows):
             return
-        amounts = np.where(rows["kind"] == codes.FUND_DEBIT, -rows["amount_quote"], rows["amount_quote"])
+        is_debit = rows["kind"] == codes.FUND_DEBIT
+        amounts = np.where(is_debit, -rows["amount_quote"], rows["amount_quote"])
+        self.sums["fund_received_quote"] += _total(amounts[~is_debit])
         path = np.cumsum(amounts) + self.fund_balance
         self.fund_balance = int(path[-1])
         at = int(path.argmin())
         if path[at] < self.fund_low:
             self.fund_low, self.fund_low_ns = int(path[at]), int(rows["ts_ns"][at])
-        for fund in range(len(self.fund_balances)):
-            own = np.cumsum(amounts[rows["other"] == fund]) + self.fund_balances[fund]
+        for fund, before in enumerate(self.fund_balances):
+            own = np.cumsum(amounts[rows["other"] == fund]) + before
             if len(own):
                 self.fund_balances[fund] = int(own[-1])
                 self.fund_lows[fund] = min(self.fund_lows[fund], int(own.min()))
@@ -264,6 +271,9 @@ class Tally:
         funds = [int(row[0]) for row in view.funds]
         if funds != self.fund_balances:
             raise InvariantError(f"the funds are {funds}, the events make them {self.fund_balances}")
+        earned = self.fund_start + self.sums["fund_received_quote"] - self.sums["paid_by_fund_quote"]
+        if self.fund_balance != earned:
+            raise InvariantError(f"the funds hold {self.fund_balance}, what they received and paid leaves {earned}")
         owed = -sum(int(row[2]) for row in view.assets)
         if owed != self.sums["unpaid_quote"]:
             raise InvariantError(f"the insolvency is {owed}, the events leave {self.sums['unpaid_quote']} unpaid")
@@ -294,6 +304,7 @@ class Tally:
             "fund_start_quote": self.fund_start,
             "fund_low_quote": self.fund_low,
             "fund_end_quote": self.fund_balance,
+            "fund_received_quote": self.sums["fund_received_quote"],
             "fund_low_ns": self.fund_low_ns,
             "fund_dry_ns": self.fund_dry_ns,
             "funds": self._describe_funds(),
