@@ -208,7 +208,7 @@ def test_no_sum_can_overflow():
     assert rejects(twin.step(Command(kind=codes.AMEND, **fields))) == "money_limit"
     twin.state.wallet(1, 0).balance_quote = (1 << 62) + 1
     with pytest.raises(InvariantError, match=r"2\*\*62"):
-        twin.step(Command(kind=codes.FUNDING, amount_quote=1_000_000))
+        twin.step(Command(kind=codes.MARK, price_tick=101))
 
 
 # ---------------------------------------------------------------- commands
@@ -919,7 +919,7 @@ def test_isolated_after_cross_of_one_account():
         desk.send(codes.ASSIGN, account=1, **sent)
     for at in (0, 1, 2):
         desk.exchange.state.marks[at] = 98  # all at once: equity 40 < 49
-    events = desk.deposit(9, 1)
+    events = desk.exchange.step(Command(kind=codes.FUND_DEPOSIT, amount_quote=1))
     assert [e.market for e in events if e.kind == codes.LIQUIDATION_STARTED] == [-1, 0, 2]
 
 
