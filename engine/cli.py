@@ -78,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _add_demo(verbs)
     _add_replay(verbs)
+    _add_bench(verbs)
     inspect = verbs.add_parser("inspect", help="say what a tape holds")
     inspect.add_argument("tape", nargs="+", type=Path, metavar="TAPE", help="files or folders")
     inspect.add_argument(
@@ -114,6 +115,22 @@ def _add_demo(verbs: Any) -> None:
     demo.add_argument("--fund", default=DEMO_FUND, metavar="N", help="what the fund starts with (default %(default)s)")
     _add_output(demo)
     demo.set_defaults(verb=run_demo)
+
+
+def _add_bench(verbs: Any) -> None:
+    bench = verbs.add_parser("bench", help="time the engine on a workload anybody can make")
+    kinds = bench.add_subparsers(title="benchmarks", metavar="WHAT", required=True)
+    matching = kinds.add_parser("matching", help="the public matching challenge: message rates and report hashes")
+    matching.add_argument(
+        "--scenario", action="append", metavar="S", help="one of the challenge's; repeat; default all"
+    )
+    matching.add_argument("--seed", type=int, default=23, metavar="N", help="default %(default)s, the published one")
+    matching.add_argument("--count", type=_positive, default=1_000_000, metavar="N", help="new orders")
+    matching.add_argument("--repeat", type=_positive, default=5, metavar="N", help="timed runs (default %(default)s)")
+    matching.add_argument("--workload", type=Path, metavar="FILE", help="a dump of the challenge instead of scenarios")
+    matching.add_argument("--canonical", type=Path, metavar="FILE", help="write the canonical reports of the last run")
+    matching.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    matching.set_defaults(verb=run_bench_matching)
 
 
 def _add_replay(verbs: Any) -> None:
@@ -503,3 +520,36 @@ def find_rule(spec: str, name: str) -> str | None:
         if found or line.startswith(f"**{name}**"):
             found.append(line)
     return "\n".join(found).strip() or None
+
+
+# ---------------------------------------------------------------- bench
+
+
+def run_bench_matching(options: argparse.Namespace) -> int:
+    """Run the matching challenge; exit status 1 where a published hash is not reproduced.
+
+    Source: MATCH-001, CLI-002.
+    """
+    from engine.bench.matching import bench_matching
+
+    rows = bench_matching(
+        scenarios=options.scenario,
+        seed=options.seed,
+        count=options.count,
+        repeat=options.repeat,
+        workload=options.workload,
+        canonical=options.canonical,
+    )
+    shown = []
+    for row in rows:
+        shown.append(row)
+        if not options.json:
+            verdict = {True: "published hash", False: "NOT the published hash", None: "nothing published"}
+            rate, best = row["messages_per_s"] / 1e6, row["best_messages_per_s"] / 1e6
+            print(
+                f"{row['scenario']:<12} {row['messages']:>9,} messages {rate:6.1f} M/s (best {best:.1f})  "
+                f"{row['sha256'][:16]}  {verdict[row['published']]}"
+            )
+    if options.json:
+        print(json.dumps({"schema": 1, "scenarios": shown}))
+    return int(any(row["published"] is False for row in shown))

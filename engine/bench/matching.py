@@ -1,16 +1,29 @@
 """`perp bench matching`: the challenge's workloads through the exchange's book, timed and hashed."""
 
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from engine.bench.challenge import COUNT, SCENARIOS, SEED, Messages, Reports, hash_reports
+from engine.bench.challenge import (
+    COUNT,
+    SCENARIOS,
+    SEED,
+    Messages,
+    Reports,
+    format_reports,
+    hash_reports,
+    make_workload,
+    read_dump,
+)
 from engine.codes import OK
 from engine.compiled import Capacity, CompiledEngine
 from engine.contract import Market, Tier, build_setup
+from engine.errors import ConfigError
 from engine.layout import IDMAP, LEVEL_RECORD, ORDER, REPORT
 
 BLOCK = 1_024  # messages per latency sample: long enough for the clock, short enough to see a slow stretch
@@ -98,3 +111,46 @@ def judge(figures: dict[str, Any], reports: Reports, scenario: str, seed: int, c
     if scenario in SCENARIOS and (seed, count) == (SEED, COUNT):
         published = sha256 == SCENARIOS[scenario].sha256
     return {"scenario": scenario, **figures, "sha256": sha256, "published": published}
+
+
+def bench_matching(
+    scenarios: Sequence[str] | None,
+    seed: int,
+    count: int,
+    repeat: int,
+    workload: Path | None = None,
+    canonical: Path | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield the figures of each scenario, or of one dumped workload.
+
+    Parameters
+    ----------
+    scenarios : sequence of str, optional
+        Names of the challenge's scenarios; all of them by default.
+    seed, count
+        Of the generator; published hashes exist for 23 and 1,000,000.
+    repeat
+        Timed runs per scenario.
+    workload
+        A dump to run instead.
+    canonical
+        Where to write the canonical text of the last run.
+
+    Raises
+    ------
+    ConfigError
+        If a scenario is not known, naming the known ones.
+    DataError
+        If the dump cannot be used.
+    """
+    names = list(scenarios or SCENARIOS)
+    for name in names:
+        if name not in SCENARIOS:
+            raise ConfigError(f"--scenario: unknown '{name}', known: {', '.join(SCENARIOS)}")
+    sources = [str(workload)] if workload else names
+    for name in sources:
+        messages = read_dump(workload) if workload else make_workload(name, seed, count)
+        figures, reports = bench_workload(messages, repeat)
+        if canonical:
+            canonical.write_text(format_reports(reports), encoding="ascii")
+        yield judge(figures, reports, name, seed, count)
