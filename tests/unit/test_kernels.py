@@ -15,6 +15,7 @@ from engine.layout import HEAP, LEAF_TICKS, NIL, PAGE_TICKS
 from tests.mirror.streams import Command, make_setup, pack_commands
 
 INT = st.integers(-(2**62), 2**62)
+pytestmark = pytest.mark.mirror  # also with bounds checked, and uncompiled
 
 
 @numba.njit
