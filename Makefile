@@ -25,7 +25,7 @@ help:  ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## a recorded market, a crowd, a cascade, ADL: one command, seconds once warm
-	$(SAY) "perp demo (the first run compiles the kernels: about a minute; later runs: seconds)"
+	$(SAY) "perp demo (the first run compiles the kernels: about half a minute; later runs: a second)"
 	$(BIN)/perp demo
 
 test: lint test-compiled test-bounds test-uncompiled test-bench  ## lint, then the tests in every mode: under ten minutes on two cores
@@ -64,7 +64,7 @@ bench: warm  ## the timed benchmarks; numbers worth keeping go to bench/HISTORY.
 	$(BIN)/python -m pytest bench --benchmark-json=.cache/bench.json
 
 warm: $(READY)  ## compile every kernel now
-	$(SAY) "perp warm (about a minute when the kernels have changed, a second when not)"
+	$(SAY) "perp warm (half a minute when the kernels have changed, a second when not)"
 	$(BIN)/perp warm
 
 clean:  ## remove everything the other targets made in this folder

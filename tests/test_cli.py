@@ -141,6 +141,16 @@ def test_the_demo_is_what_was_recorded(demo):
     assert {key: summary[key] for key in recorded} == recorded
 
 
+@pytest.mark.slow
+def test_the_reference_plays_the_demo(demo, tmp_path):
+    """The readable engine needs a minute and a half for the demo, and has every event alike (STATE-003)."""
+    assert main(["demo", "--engine", "reference", "--out", str(tmp_path / "plain")]) == 0
+    plain = read_summary(tmp_path / "plain")
+    assert {**without_timings(plain), "engine": ""} == {**without_timings(json.loads(demo[0])), "engine": ""}
+    with np.load(tmp_path / "plain" / "events.npz") as mine, np.load(demo[1] / "events.npz") as first:
+        assert mine["events"].tobytes() == first["events"].tobytes()
+
+
 def test_the_demo_tells_the_story(demo):
     """It runs into ADL, and the payers of its deficits add up.
 
