@@ -230,6 +230,11 @@ HEAD = np.dtype(
         ("event_count", "<i8"),
         ("asset_count", "<i8"),
         ("market_count", "<i8"),
+        ("queue_live", "<i8"),  # 1: `queue` ranks `queue_side` of `queue_market` at today's marks
+        ("queue_market", "<i8"),
+        ("queue_side", "<i8"),
+        ("queue_count", "<i8"),  # heap records, stale ones included
+        ("queue_length", "<i8"),  # candidates
         ("fault", "<i8"),
     ]
 )
@@ -238,6 +243,7 @@ HEAD = np.dtype(
 PENDING = 1
 TOUCHED = 2
 CALLED = 4
+QUEUED = 8  # on a POSITION: a candidate of the standing ADL queue
 
 
 class State(NamedTuple):

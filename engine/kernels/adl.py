@@ -3,56 +3,17 @@
 import numpy as np
 
 from engine._jit import helper
-from engine.codes import ADL_FILL, ADL_NOTICE, ADL_STARTED, BY_ADL, EXTERNAL, ISOLATED, PPB
+from engine.codes import ADL_FILL, ADL_NOTICE, ADL_STARTED, BY_ADL, ISOLATED
 from engine.kernels.account import close_lots, fee_of, pay_fee, settle_lots, wallet_index
 from engine.kernels.book import cancel_owned
 from engine.kernels.emit import emit
-from engine.kernels.fixed import mul_div_floor, saturate
+from engine.kernels.fixed import mul_div_floor
 from engine.kernels.fund import emit_deficit, next_deficit
-from engine.kernels.heap import build_heap, pop_heap
-from engine.kernels.margin import domain_of, measure_domain, share_of, value_at, value_at_mark
+from engine.kernels.heap import pop_heap
+from engine.kernels.margin import domain_of, measure_domain, value_at
+from engine.kernels.queue import is_standing, open_queue, put_back
 from engine.kernels.trigger import touch_account
-
-
-@helper
-def score_bitmex(gain_quote, cost_quote, value_quote, share_quote):
-    """Return the score in units of 1e-9: PnL% x effective leverage in profit, PnL% / leverage in loss.
-
-    Source: ADL-003 (BitMEX, auto-deleveraging).
-    """
-    rate = saturate(mul_div_floor(gain_quote, PPB, max(abs(cost_quote), 1)))
-    leverage = saturate(mul_div_floor(abs(value_quote), PPB, share_quote))
-    if gain_quote > 0:
-        return saturate(mul_div_floor(rate, leverage, PPB))
-    return saturate(mul_div_floor(rate, PPB, max(leverage, 1)))
-
-
-@helper
-def build_queue(st, market, side, bankrupt):
-    """Rank the positions of `side` in a market into `st.queue`; return how many; O(positions).
-
-    Source: ADL-002, ADL-003.
-    """
-    count = np.int64(0)
-    for slot in range(st.head[0]["position_used"]):
-        position = st.positions[slot]
-        if position["market"] != market or position["qty_lot"] * side <= 0:
-            continue
-        if position["account"] == EXTERNAL or position["account"] == bankrupt:
-            continue
-        share = share_of(st, slot)
-        if share <= 0:
-            continue
-        value = value_at_mark(st, slot)
-        cost = position["cost_quote"]
-        entry = st.queue[count]
-        entry["key"] = -score_bitmex(value - cost, cost, value, share)
-        entry["tie"] = position["opened_seq"]
-        entry["minor"] = position["account"]
-        entry["item"] = slot
-        count += 1
-    build_heap(st.queue, count)
-    return count
+from engine.layout import NIL
 
 
 @helper
@@ -130,25 +91,35 @@ def serve_queue(st, slot, lots, worth, tick, reason):
     market = np.int64(position["market"])
     mark_tick = st.markets[market]["mark_tick"]
     sign = np.int64(1 if position["qty_lot"] > 0 else -1)
-    count = build_queue(st, market, -sign, position["account"])
+    head = st.head[0]
+    length = open_queue(st, market, -sign)
     event = emit(st, ADL_STARTED, reason, market, np.int64(position["account"]))
     event["side"] = -sign
     event["qty_lot"] = lots
-    event["count"] = count
+    event["count"] = length
     event["mark_tick"] = mark_tick
     event["bankruptcy_tick"] = tick
-    for rank in range(count):
-        if lots == 0:
-            break
-        victim = st.queue[0]["item"]
-        score = -st.queue[0]["key"]
-        pop_heap(st.queue, count - rank)
+    end = head["queue_count"]
+    rank = np.int64(0)
+    passed = np.int64(NIL)  # a position passed over may have come up with more than one record
+    while lots > 0 and head["queue_count"] > 0:
+        pop_heap(st.queue, head["queue_count"])
+        head["queue_count"] -= 1
+        entry = st.queue[head["queue_count"]]
+        victim = entry["item"]
+        if victim == passed or not is_standing(st, entry):
+            entry["item"] = NIL
+            continue
+        rank += 1
         part = min(abs(st.positions[victim]["qty_lot"]), lots)
         price = mul_div_floor(worth, part, lots)
         equity, _, _ = measure_domain(st, domain_of(st, victim))
         if equity + value_at(st, market, mark_tick, part * sign) - price < 0:
+            passed = victim
             continue
-        deleverage(st, slot, victim, part, price, tick, count, np.int64(rank + 1), score)
+        entry["item"] = NIL  # its position changes, and is ranked anew
+        deleverage(st, slot, victim, part, price, tick, length, rank, -entry["key"])
         lots -= part
         worth -= price
+    put_back(st, end)
     return lots, worth

@@ -44,6 +44,17 @@ def sift_down(heap, count, at):
 
 
 @helper
+def sift_up(heap, at):
+    """Restore the heap above position `at`; O(log at)."""
+    while at > 0:
+        parent = (at - 1) // 2
+        if not precedes(heap, at, parent):
+            return
+        swap(heap, at, parent)
+        at = parent
+
+
+@helper
 def build_heap(heap, count):
     """Make the first `count` records a heap; O(count)."""
     for at in range(count // 2 - 1, -1, -1):

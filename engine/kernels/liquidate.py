@@ -313,57 +313,61 @@ def rank_domain(st, code):
 
 
 @helper
+def list_domain(st, at, code, key, tie):
+    """Write a heap record of a domain."""
+    entry = st.triggers[at]
+    entry["key"] = key
+    entry["tie"] = tie
+    entry["minor"] = rank_domain(st, code)
+    entry["item"] = code
+
+
+@helper
+def call_suspects(st):
+    """Emit the margin calls due among the suspected domains: by account, asset, cross before isolated, market.
+
+    Source: STEP-003, STEP-005.
+    """
+    called = np.int64(0)
+    for at in range(st.head[0]["pending_count"]):
+        code = st.pending[at]
+        equity, maintenance, _ = measure_domain(st, code)
+        if equity >= maintenance and is_called(st, code, equity, maintenance):
+            list_domain(st, called, code, account_of(st, code), np.int64(0))
+            called += 1
+    build_heap(st.triggers, called)
+    for done in range(called):
+        code = st.triggers[0]["item"]
+        pop_heap(st.triggers, called - done)
+        equity, maintenance, _ = measure_domain(st, code)
+        emit_domain(st, np.int64(MARGIN_CALL), code, equity, maintenance)
+        write_flags(st, code, read_flags(st, code) | CALLED)
+
+
+@helper
 def sort_suspects(st):
-    """Look at all suspected domains: list the triggered, call the called, hang the rest; return how many are listed.
+    """Look at all suspected domains: list the triggered, worst first, hang the others; return how many are listed.
 
     Source: STEP-003.
     """
     head = st.head[0]
     listed = np.int64(0)
-    called = np.int64(0)
     count = head["pending_count"]
     head["pending_count"] = 0
     for at in range(count):
         code = st.pending[at]
         write_flags(st, code, read_flags(st, code) & ~PENDING)
         equity, maintenance, _ = measure_domain(st, code)
-        if equity < maintenance:
-            entry = st.triggers[listed]
-            ratio = np.int64(-SATURATED)
-            if maintenance > 0:
-                ratio = saturate(mul_div_floor(equity, PPB, maintenance))
-            entry["key"] = ratio
-            entry["tie"] = account_of(st, code)
-            listed += 1
-        elif is_called(st, code, equity, maintenance):
-            entry = st.queue[called]
-            entry["key"] = account_of(st, code)
-            entry["tie"] = 0
-            called += 1
-        else:
+        if equity >= maintenance:
             hang_domain(st, code)
             continue
-        entry["minor"] = rank_domain(st, code)
-        entry["item"] = code
-    call_domains(st, called)
+        ratio = np.int64(-SATURATED)
+        if maintenance > 0:
+            ratio = saturate(mul_div_floor(equity, PPB, maintenance))
+        list_domain(st, listed, code, ratio, account_of(st, code))
+        listed += 1
     build_heap(st.triggers, listed)
     return listed
-
-
-@helper
-def call_domains(st, count):
-    """Emit the margin calls collected in `st.queue`, in order.
-
-    Source: STEP-005.
-    """
-    build_heap(st.queue, count)
-    for done in range(count):
-        code = st.queue[0]["item"]
-        pop_heap(st.queue, count - done)
-        equity, maintenance, _ = measure_domain(st, code)
-        emit_domain(st, np.int64(MARGIN_CALL), code, equity, maintenance)
-        write_flags(st, code, read_flags(st, code) | CALLED)
-        hang_domain(st, code)
 
 
 @helper
@@ -379,6 +383,7 @@ def run_triggers(st):
         rounds += 1
         if rounds > ROUNDS_MAX:
             return BROKEN_ROUNDS
+        call_suspects(st)
         listed = sort_suspects(st)
         while listed > 0:
             code = st.triggers[0]["item"]

@@ -4,13 +4,13 @@ import numpy as np
 
 from engine._jit import helper, kernel
 from engine.codes import EXTERNAL
-from engine.kernels.adl import build_queue
 from engine.kernels.book import best_opposite, step_away
 from engine.kernels.box import Keeper, open_box
 from engine.kernels.heap import pop_heap
 from engine.kernels.idmap import put_id
 from engine.kernels.ladder import find_level
 from engine.kernels.margin import domain_of, find_position, measure_domain, share_of, show_bankruptcy, value_at_mark
+from engine.kernels.queue import build_queue
 from engine.layout import NIL
 
 
@@ -31,7 +31,9 @@ def list_queue(state, block, market, side):
     Source: ADL-002.
     """
     st = open_box(state, block, Keeper(state.events))
-    count = build_queue(st, market, side, -1)
+    build_queue(st, market, side)
+    st.head[0]["queue_live"] = 0  # it is emptied here
+    count = st.head[0]["queue_length"]
     found = np.zeros((count, 3), np.int64)
     for rank in range(count):
         entry = st.queue[0]

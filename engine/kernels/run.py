@@ -184,6 +184,7 @@ def step(st, command):
     last_ns = head["ts_ns"]
     kind = np.int64(command["kind"])
     head["seq"] += 1
+    head["queue_live"] = 0
     code = check_command(st, command, last_ns)
     if code == OK:
         head["ts_ns"] = command["ts_ns"]

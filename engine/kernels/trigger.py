@@ -22,6 +22,7 @@ from engine.kernels.margin import (
     value_at,
     value_at_mark,
 )
+from engine.kernels.queue import refresh_domain
 from engine.layout import CALLED, NIL, PENDING, TOUCHED
 
 
@@ -274,6 +275,7 @@ def hang_touched(st):
     head = st.head[0]
     for at in range(head["touched_count"]):
         code = st.touched[at]
+        refresh_domain(st, code)
         write_flags(st, code, read_flags(st, code) & ~TOUCHED)
         hang_domain(st, code)
     head["touched_count"] = 0
@@ -292,6 +294,7 @@ def set_mark(st, market, tick):
     event["price_tick"] = tick
     event["mark_tick"] = rules["mark_tick"]
     rules["mark_tick"] = tick
+    st.head[0]["queue_live"] = 0
     ladder = st.ladders[market * 2 + 1]
     while ladder["best_bid"] >= tick:
         pop_best(st, market, ladder["best_bid"])
