@@ -361,10 +361,11 @@ def compile_kernels(*, is_all: bool = True) -> float:
 
     import numpy as np
 
+    from engine.bench.matching import make_engine, run_workload
     from engine.codes import LEVEL
     from engine.contract import Market, Tier
     from engine.exchange import Exchange
-    from engine.layout import COMMAND
+    from engine.layout import COMMAND, MESSAGE, REPORT
 
     started = perf_counter()
     tier = Tier(floor=Decimal(0), initial=Decimal("0.01"), maintenance=Decimal("0.005"))
@@ -379,6 +380,8 @@ def compile_kernels(*, is_all: bool = True) -> float:
         exchange.adl_queue(0, 1)
         exchange.liquidation_price(0, 0)
         exchange.bankruptcy_price(0, 0)
+        exchange.depth(0, 1)
+        run_workload(make_engine(), np.ones(1, MESSAGE), np.zeros(4, REPORT))
     return perf_counter() - started
 
 
