@@ -374,10 +374,10 @@ def load_tiers(path: str | Path, symbol: str) -> list[dict[str, Any]]:
 def _select_brackets(found: Any, symbol: str) -> Sequence[Mapping[str, Any]] | None:
     plain = symbol.replace("/", "").split(":")[0]
     if isinstance(found, dict) and "brackets" not in found:
-        for name, rows in found.items():
-            if name.replace("/", "").split(":")[0] == plain:
-                return list(rows)
-        return None
+        # a dated contract shares its pair's plain name with the perpetual, and has brackets of its own
+        perpetuals = {name.replace("/", "").split(":")[0]: name for name in found if "-" not in name}
+        rows = found.get(symbol, found.get(perpetuals.get(plain, "")))
+        return None if rows is None else list(rows)
     entries = [found] if isinstance(found, dict) else list(found)
     if entries and "brackets" in entries[0]:
         return next((list(e["brackets"]) for e in entries if e.get("symbol") == plain), None)

@@ -276,11 +276,13 @@ def test_real_brackets_load(shared):
 
     file = shared / "data/margin_tiers/binance_leverage_tiers.json"
     if not file.exists():
-        pytest.skip(f"{file.name} is not there")
-    symbols = list(json.loads(file.read_text()))
+        pytest.skip(f"the brackets are not among the recordings: {file.name}")
+    found = json.loads(file.read_text())
     rows = 0
-    for symbol in symbols:
+    for symbol, brackets in found.items():
         tiers = [Tier(**tier) for tier in load_tiers(file, symbol)]
+        assert len(tiers) == len(brackets), symbol  # a dated contract's are not the perpetual's
         rows += len(read_tiers(tiers, Decimal("0.000001"), symbol))
-    assert len(symbols) == 349
-    assert rows == 2_821
+    assert len(found) == 349
+    assert rows == 2_805  # as counted in the recordings' own notes
+    assert load_tiers(file, "BTCUSDT") == load_tiers(file, "BTC/USDT:USDT")
