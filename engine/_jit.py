@@ -32,18 +32,27 @@ if not os.environ.get("NUMBA_CACHE_DIR"):  # the user's own choice wins
 
 def kernel(fn: Callable[P, R]) -> Callable[P, R]:
     """Compile `fn` as a cached entry point that releases the GIL."""
-    compiled: Callable[P, R] = numba.njit(cache=True, nogil=True)(fn)
+    compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, forceinline=False)(fn)
     return compiled
+
+
+# Always with `forceinline`: a helper compiled on behalf of another inherits what it does not say itself.
+HELPER: dict[str, Any] = {"cache": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def helper(fn: Callable[P, R]) -> Callable[P, R]:
     """Compile `fn` for use inside kernels only: no wrappers for callers from Python."""
-    options: dict[str, Any] = {"cache": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    compiled: Callable[P, R] = numba.njit(**options)(fn)
+    compiled: Callable[P, R] = numba.njit(forceinline=False, **HELPER)(fn)
+    return compiled
+
+
+def hot(fn: Callable[P, R]) -> Callable[P, R]:
+    """Compile `fn` as a helper that LLVM puts into each of its callers: where a call costs as much as the work."""
+    compiled: Callable[P, R] = numba.njit(forceinline=True, **HELPER)(fn)
     return compiled
 
 
 def inlined(fn: Callable[P, R]) -> Callable[P, R]:
-    """Compile `fn` into each of its callers: for leaves of a few lines on the hot path."""
+    """Compile `fn` into each of its callers before types are known: for leaves of a few lines on the hot path."""
     compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, inline="always")(fn)
     return compiled

@@ -131,6 +131,27 @@ def _add_bench(verbs: Any) -> None:
     matching.add_argument("--canonical", type=Path, metavar="FILE", help="write the canonical reports of the last run")
     matching.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     matching.set_defaults(verb=run_bench_matching)
+    latency = kinds.add_parser("latency", help="the same messages at 10 to 90 % of capacity: how long each one waits")
+    latency.add_argument(
+        "--scenario", default="normal", metavar="S", help="one of the challenge's (default %(default)s)"
+    )
+    latency.add_argument("--seed", type=int, default=23, metavar="N", help="of workload and arrivals (%(default)s)")
+    latency.add_argument("--count", type=_positive, default=1_000_000, metavar="N", help="new orders")
+    latency.add_argument(
+        "--load",
+        action="append",
+        type=_percent,
+        metavar="P",
+        help="per cent of capacity; repeat; default 10, 20 ... 90",
+    )
+    latency.add_argument(
+        "--arrivals", choices=("poisson", "even"), default="poisson", help="gaps between messages (default %(default)s)"
+    )
+    latency.add_argument(
+        "--batch", type=_positive, default=4096, metavar="N", help="the most messages per call (default %(default)s)"
+    )
+    latency.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    latency.set_defaults(verb=run_bench_latency)
 
 
 def _add_replay(verbs: Any) -> None:
@@ -167,6 +188,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
+    return number
+
+
+def _percent(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 99:
+        raise argparse.ArgumentTypeError(f"expected 1 to 99 (at 100 the queue only grows), got {text}")
     return number
 
 
@@ -464,6 +492,7 @@ def run_inspect(options: argparse.Namespace) -> int:
     if options.market:
         return _inspect_rows(options)
     from engine.feeds.tardis import inspect_file
+    from engine.memory import describe_units, format_units
 
     rows = []
     for path in options.tape:
@@ -471,29 +500,38 @@ def run_inspect(options: argparse.Namespace) -> int:
             tape = inspect_file(file)
             if tape is not None:
                 rows.append({"file": str(file), "kind": tape.kind, "exchange": tape.exchange, "symbol": tape.symbol})
-    if options.json:
-        print(json.dumps({"schema": 1, "files": rows}, indent=2))
-    for row in rows if not options.json else ():
-        print(f"{row['kind']:21} {row['exchange']:18} {row['symbol']:12} {row['file']}")
     if not rows:
         raise DataError(options.tape[0], None, None, "expected Tardis CSV files, found none")
+    units = describe_units()
+    if options.json:
+        print(json.dumps({"schema": 1, "files": rows, "memory": units}, indent=2))
+        return 0
+    for row in rows:
+        print(f"{row['kind']:21} {row['exchange']:18} {row['symbol']:12} {row['file']}")
+    print(f"memory of a replay: {format_units(units)}; with --market more is known")
     return 0
 
 
 def _inspect_rows(options: argparse.Namespace) -> int:
-    from engine.contract import load_market
+    from engine.contract import build_setup, load_market
     from engine.feeds import open_feed
+    from engine.memory import BookMeter, describe_setup, format_memory
     from engine.report import format_time
 
-    feed = open_feed(options.tape, [load_market(path) for path in options.market])
+    markets = [load_market(path) for path in options.market]
+    feed = open_feed(options.tape, markets)
+    memory = describe_setup(build_setup(markets))
+    meter = BookMeter()
     first = last = commands = 0
     for chunk in feed.chunks():
         first = first or int(chunk["ts_ns"][0])
         last = int(chunk["ts_ns"][-1])
         commands += len(chunk)
+        meter.add(chunk)
     facts: dict[str, Any] = {"symbols": ", ".join(feed.symbols), "commands": commands, "seconds": (last - first) / 1e9}
     facts |= {"first": format_time(first), "last": format_time(last), **feed.counts}
-    return _print_facts(facts, options.json)
+    memory |= meter.describe()
+    return _print_facts(facts | ({"memory": memory} if options.json else format_memory(memory)), options.json)
 
 
 def run_docs(options: argparse.Namespace) -> int:
@@ -556,3 +594,34 @@ def run_bench_matching(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"schema": 1, "scenarios": shown}))
     return int(any(row["published"] is False for row in shown))
+
+
+def run_bench_latency(options: argparse.Namespace) -> int:
+    """Time messages at given rates; exit status 1 where a run's reports are not those of an undisturbed one.
+
+    Source: CLI-002.
+    """
+    from engine.bench import latency
+
+    facts, rows = latency.bench_latency(
+        scenario=options.scenario,
+        seed=options.seed,
+        count=options.count,
+        loads=options.load or latency.LOADS,
+        arrivals=options.arrivals,
+        batch_max=options.batch,
+    )
+    if not options.json:
+        print(latency.format_facts(facts))
+        print(latency.format_titles("latency in us, from when a message was due", latency.COLUMNS))
+    shown = []
+    for row in rows:
+        shown.append(row)
+        if not options.json:
+            print(latency.format_latency(row), flush=True)
+    if options.json:
+        print(json.dumps({"schema": 1, **facts, "loads": shown}))
+    else:
+        print("\n" + latency.format_titles("service time in us, without the wait: what coordinated omission shows", ()))
+        print("\n".join(map(latency.format_service, shown)))
+    return int(not all(row["same_reports"] for row in shown))

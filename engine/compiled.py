@@ -25,24 +25,28 @@ from engine.errors import CapacityError, ConfigError, InvariantError
 from engine.layout import (
     ACCOUNT,
     ASSET,
-    BLOCK_WORDS,
     CALLED,
     EVENT,
     FUND,
     HEAD,
     HEAP,
-    IDMAP,
     LADDER,
+    LEAF_TICKS,
     LEVEL_RECORD,
     MARKET,
     NIL,
     ORDER,
+    PAGE_TICKS,
     POSITION,
+    STATE_DTYPES,
     TIER,
     WALLET,
     State,
 )
 
+LEAVES = PAGE_TICKS // LEAF_TICKS  # under one page
+ROOM_BYTES = 1 << 26  # set aside for every array that grows
+IDMAP_SPARSE = 1 << 17  # entries: a megabyte
 CHUNK = 65_536  # commands per kernel call: a few milliseconds, so that an interrupt is answered
 EVENTS_KEPT = 4_096  # rows of the event buffer between calls
 EVENTS_RESERVED_MAX = 1 << 20
@@ -62,8 +66,14 @@ class Capacity(NamedTuple):
 
 
 def _grown(array: NDArray[Any], count: int) -> NDArray[Any]:
-    """Return a zero-extended copy of `array` with `count` rows."""
-    longer = np.zeros(count, array.dtype)
+    """Return `array` zero-extended to `count` rows: in the room set aside when it last grew, else as a copy.
+
+    Room is only address space until it is written to; blocks of this size are fresh from the system, hence zero.
+    """
+    room = array.base
+    if isinstance(room, np.ndarray) and len(room) >= count:
+        return room[:count]
+    longer: NDArray[Any] = np.zeros(max(count, ROOM_BYTES // array.itemsize), array.dtype)[:count]
     longer[: len(array)] = array
     return longer
 
@@ -71,10 +81,32 @@ def _grown(array: NDArray[Any], count: int) -> NDArray[Any]:
 class CompiledEngine:
     """The kernels' arrays and the one call into them."""
 
+    _kernel: Any = None
+
     def __init__(self, setup: Setup, capacity: Capacity) -> None:
         self.setup, self.capacity = setup, capacity
         self.state = _allocate(setup)
-        self.block = np.empty(BLOCK_WORDS, np.int64)
+        self.events = np.empty(EVENTS_KEPT, EVENT)
+
+    @property
+    def state(self) -> State:
+        """Return the arrays."""
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        """Take other arrays; the kernels' view of the old ones goes with them."""
+        self._state = state
+        self._box: Any = None
+
+    @property
+    def box(self) -> Any:
+        """Return what kernels take for the state."""
+        if self._box is None:
+            from engine.kernels.box import pack_state
+
+            self._box = pack_state(self._state)
+        return self._box
 
     def apply(self, rows: Rows) -> Rows:
         """Apply COMMAND rows in chunks; grow what is full and go on.
@@ -87,36 +119,43 @@ class CompiledEngine:
         InvariantError
             If the kernel stopped on a fault.
         """
-        from engine.kernels.run import run_batch  # numba is imported at the first use only
-
+        run_batch = self._load_kernel()
         self._reserve_events(2 * len(rows))
         at = 0
         try:
             while at < len(rows):
-                status, count, events = run_batch(self.state, self.block, rows[at : at + CHUNK])
-                self.state = self.state._replace(events=events)
-                at += int(count)
+                status, count, self.events = run_batch(self.box, self.events, rows[at : at + CHUNK])
+                at += count
                 if status != OK:
-                    self.grow(int(status), int(rows[min(at, len(rows) - 1)]["account"]))
+                    self.grow(status, int(rows[min(at, len(rows) - 1)]["account"]))
         except (CapacityError, InvariantError) as error:
             error.events = self._take_events()
             raise
         return self._take_events()
 
+    def _load_kernel(self) -> Any:
+        """Return `run_batch`; numba is imported at its first use only."""
+        if self._kernel is None:
+            from engine.kernels.run import run_batch
+
+            self._kernel = run_batch
+        return self._kernel
+
     def _reserve_events(self, count: int) -> None:
         """Start with a buffer that will probably do; a longer one costs nothing until it is written to."""
-        if len(self.state.events) < count:
-            self.state = self.state._replace(events=np.empty(min(count, EVENTS_RESERVED_MAX), EVENT))
+        if len(self.events) < count:
+            self.events = np.empty(min(count, EVENTS_RESERVED_MAX), EVENT)
 
     def _take_events(self) -> Rows:
         """Return the events since the last call: a small part of the buffer as a copy, else the buffer itself."""
-        head = self.state.head[0]
-        count = int(head["event_count"])
-        head["event_count"] = 0
-        taken = self.state.events[:count]
-        if 4 * count <= len(self.state.events):
-            return taken.copy()
-        self.state = self.state._replace(events=np.empty(EVENTS_KEPT, EVENT))
+        counter = self.state.head["event_count"]
+        count = counter.item()
+        counter[0] = 0
+        if 4 * count <= len(self.events):
+            # as bare bytes: numpy copies them in a fifth of the time that it takes over records
+            return self.events.view(f"V{EVENT.itemsize}")[:count].copy().view(EVENT)
+        taken = self.events[:count]
+        self.events = np.empty(EVENTS_KEPT, EVENT)
         return taken
 
     def grow(self, status: int, account: int = 0) -> None:
@@ -162,14 +201,17 @@ class CompiledEngine:
 
     def _fit_ladders(self) -> None:
         state = self.state
-        nodes = len(state.orders) + len(state.positions)
-        if nodes > len(state.leaf_masks):
-            leaves, pages = int(state.head[0]["leaf_used"]), int(state.head[0]["page_used"])
+        head = state.head[0]
+        leaves, pages = _count_slots(len(state.orders) + len(state.positions), len(state.pages))
+        if leaves > len(state.leaf_masks):
+            self.state = state = state._replace(
+                leaf_masks=_grown(state.leaf_masks, leaves),
+                levels=_grown(state.levels[: LEAF_TICKS * int(head["leaf_used"])], LEAF_TICKS * leaves),
+            )
+        if pages > len(state.page_masks):
             self.state = state._replace(
-                leaf_masks=_grown(state.leaf_masks, nodes),
-                levels=_grown(state.levels[: 64 * leaves], 64 * nodes),
-                page_masks=_grown(state.page_masks, nodes),
-                page_leaves=_grown(state.page_leaves[: 64 * pages], 64 * nodes),
+                page_masks=_grown(state.page_masks, pages),
+                page_leaves=_grown(state.page_leaves[: LEAVES * int(head["page_used"])], LEAVES * pages),
             )
 
     def _fit_domains(self) -> None:
@@ -186,11 +228,12 @@ class CompiledEngine:
         state = self.state
         have = len(state.orders)
         size = self._next_size(have, have + 1, self.capacity.orders_max, "orders_max")
-        self.state = state._replace(orders=_grown(state.orders, size), idmap=_make_idmap(size))
-        self._fit_ladders()
-        from engine.kernels.query import index_orders
+        idmap = _make_idmap(size)
+        from engine.kernels.idmap import copy_ids
 
-        index_orders(self.state, self.block)
+        copy_ids(state.idmap, idmap)
+        self.state = state._replace(orders=_grown(state.orders, size), idmap=idmap)
+        self._fit_ladders()
 
     def view(self) -> View:
         """Return the canonical state.
@@ -257,7 +300,7 @@ class CompiledEngine:
         twin.setup, twin.capacity = self.setup, self.capacity
         copies: list[Any] = [array.copy() for array in self.state]
         twin.state = State(*copies)
-        twin.block = np.empty(BLOCK_WORDS, np.int64)
+        twin.events = np.empty(EVENTS_KEPT, EVENT)
         return twin
 
     def rank_side(self, market: int, side: int) -> list[tuple[int, int, int]]:
@@ -267,14 +310,14 @@ class CompiledEngine:
         """
         from engine.kernels.query import list_queue
 
-        found = list_queue(self.state, self.block, market, side)
+        found = list_queue(self.box, market, side)
         return [(int(account), int(score), int(qty)) for account, score, qty in found]
 
     def list_side(self, market: int, side: int, levels: int) -> list[tuple[int, int]]:
         """Return (price_tick, qty_lot) of a side's best price levels, best first."""
         from engine.kernels.query import list_depth
 
-        return [(int(tick), int(qty)) for tick, qty in list_depth(self.state, self.block, market, side, levels)]
+        return [(int(tick), int(qty)) for tick, qty in list_depth(self.box, market, side, levels)]
 
     def find_liquidation_price(self, account: int, market: int) -> int:
         """Return a position's liquidation price in ticks, 0 if it has none.
@@ -283,7 +326,7 @@ class CompiledEngine:
         """
         from engine.kernels.query import find_liquidation_price
 
-        return int(find_liquidation_price(self.state, self.block, account, market))
+        return int(find_liquidation_price(self.box, account, market))
 
     def find_bankruptcy_price(self, account: int, market: int) -> int:
         """Return a position's bankruptcy price in ticks, for display.
@@ -292,11 +335,11 @@ class CompiledEngine:
         """
         from engine.kernels.query import find_bankruptcy_price
 
-        return int(find_bankruptcy_price(self.state, self.block, account, market))
+        return int(find_bankruptcy_price(self.box, account, market))
 
     def dump(self) -> dict[str, NDArray[Any]]:
         """Return the arrays, without the scratch space between commands."""
-        scratch = {"pending", "touched", "triggers", "queue", "events"}
+        scratch = {"pending", "touched", "triggers", "queue"}
         return {name: array for name, array in self.state._asdict().items() if name not in scratch}
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
@@ -316,19 +359,22 @@ def _columns(rows: Rows, *names: str) -> NDArray[np.int64]:
     return np.stack([rows[name].astype(np.int64) for name in names], axis=1)
 
 
-def _make_idmap(orders: int) -> Rows:
-    """Return an empty id map for so many orders: a power of two, at most half full."""
-    idmap = np.zeros(1 << (2 * orders - 1).bit_length(), IDMAP)
-    idmap["slot"] = NIL
-    return idmap
+def _make_idmap(orders: int) -> NDArray[np.int64]:
+    """Return an empty id map for so many orders, a power of two.
+
+    A quarter full at most while that keeps it in the processor's cache, half full beyond: a probe more is cheaper then
+    than a miss.
+    """
+    size = max(2 * orders, min(4 * orders, IDMAP_SPARSE))
+    return np.zeros(1 << (size - 1).bit_length(), np.int64)
 
 
 def _allocate(setup: Setup) -> State:
     """Return the arrays of an empty exchange."""
     markets, assets = len(setup.markets), len(setup.assets)
-    accounts, positions, orders = 64, 64 + markets, 256
+    accounts, positions, orders = 64, 64 + markets, 1024
     ladders, page_count, word_count = _allocate_ladders(setup)
-    nodes = orders + positions
+    leaves, pages = _count_slots(orders + positions, page_count)
     domains = accounts * assets + positions
     state = State(
         head=np.zeros(1, HEAD),
@@ -344,18 +390,22 @@ def _allocate(setup: Setup) -> State:
         ladders=ladders,
         pages=np.full(page_count, NIL, np.int32),
         words=np.zeros(word_count, np.uint64),
-        page_masks=np.zeros(nodes, np.uint64),
-        page_leaves=np.zeros(64 * nodes, np.int32),
-        leaf_masks=np.zeros(nodes, np.uint64),
-        levels=np.zeros(64 * nodes, LEVEL_RECORD),
+        page_masks=np.zeros(pages, np.uint64),
+        page_leaves=np.zeros(LEAVES * pages, np.int32),
+        leaf_masks=np.zeros(leaves, np.uint64),
+        levels=np.zeros(LEAF_TICKS * leaves, LEVEL_RECORD),
         pending=np.zeros(domains, np.int64),
         touched=np.zeros(domains, np.int64),
         triggers=np.zeros(domains, HEAP),
         queue=np.zeros(domains, HEAP),
-        events=np.empty(EVENTS_KEPT, EVENT),
     )
     _write_rules(state, setup)
     return state
+
+
+def _count_slots(nodes: int, pages: int) -> tuple[int, int]:
+    """Return how many leaves and pages so many nodes may need where there are so many pages in all."""
+    return min(nodes, LEAVES * pages), min(nodes, pages)
 
 
 def _allocate_ladders(setup: Setup) -> tuple[Rows, int, int]:
@@ -364,15 +414,35 @@ def _allocate_ladders(setup: Setup) -> tuple[Rows, int, int]:
     pages = words = 0
     for index, header in enumerate(ladders):
         limit = setup.markets[index // 2].price_max_tick + 1
+        page_count, word_counts = _count_ladder(limit)
         header["best_ask"] = header["limit_tick"] = limit
         header["page_offset"], header["word_offset"] = pages, words
-        count = -(-limit // 4096)
-        pages += count
-        for depth in range(3):
-            count = -(-count // 64)
-            header["word_counts"][depth] = count
-            words += count
+        header["word_counts"] = word_counts
+        pages += page_count
+        words += sum(word_counts)
     return ladders, pages, words
+
+
+def _count_ladder(limit_tick: int) -> tuple[int, list[int]]:
+    """Return how many pages a ladder of so many ticks has, and how many words each level of their summary."""
+    pages = count = -(-limit_tick // PAGE_TICKS)
+    word_counts = []
+    for _ in range(3):
+        count = -(-count // 64)
+        word_counts.append(count)
+    return pages, word_counts
+
+
+def count_price_bytes(price_max_tick: int) -> int:
+    """Return what the price range of a market takes before anything rests in it: the directories of its two ladders."""
+    pages, word_counts = _count_ladder(price_max_tick + 1)
+    return 2 * (pages * STATE_DTYPES["pages"].itemsize + sum(word_counts) * STATE_DTYPES["words"].itemsize)
+
+
+def count_order_bytes() -> int:
+    """Return what one more resting order takes: its record and its share of the id map, levels not counted."""
+    orders = 1024
+    return ORDER.itemsize + _make_idmap(orders).nbytes // orders
 
 
 def _write_rules(state: State, setup: Setup) -> None:

@@ -207,8 +207,6 @@ ASSET = np.dtype(
 
 FUND = np.dtype([("balance_quote", "<i8"), ("low_quote", "<i8"), ("asset", "<i4"), ("debited", "<i4")])
 
-IDMAP = np.dtype([("order_id", "<i8"), ("slot", "<i4"), ("_pad", "<i4")])
-
 HEAP = np.dtype([("key", "<i8"), ("tie", "<i8"), ("minor", "<i8"), ("item", "<i8")])
 
 HEAD = np.dtype(
@@ -249,9 +247,9 @@ QUEUED = 8  # on a POSITION: a candidate of the standing ADL queue
 class State(NamedTuple):
     """Everything one exchange owns, as C-contiguous arrays; `Exchange` allocates, kernels change them in place.
 
-    Kernels never grow them, but for `events`, which a batch may return longer.  Every node on a ladder needs at most a
-    leaf and a page of its own, so `leaf_masks` and `page_masks` are as long as orders and positions together; fresh
-    leaves and pages are initialised when they are taken, and cost nothing before.
+    Kernels never grow them.  Every node on a ladder needs at most a leaf and a page of its own, so `leaf_masks` and
+    `page_masks` are as long as orders and positions together, or as the price range has leaves and pages, if that is
+    less; fresh ones are initialised when they are taken, and cost nothing before.
     """
 
     head: NDArray[np.void]  # (1,) HEAD
@@ -263,7 +261,7 @@ class State(NamedTuple):
     wallets: NDArray[np.void]  # (accounts * assets,) WALLET
     positions: NDArray[np.void]  # (positions,) POSITION
     orders: NDArray[np.void]  # (orders,) ORDER
-    idmap: NDArray[np.void]  # (power of two,) IDMAP, order id -> slot
+    idmap: NDArray[np.int64]  # (power of two,) order id -> slot, as `kernels/idmap.py` packs it
     ladders: NDArray[np.void]  # (2 * markets,) LADDER, the book then the triggers of each market
     pages: NDArray[np.int32]  # page number -> page slot, all ladders after each other
     words: NDArray[np.uint64]  # summaries of `pages`, three levels per ladder
@@ -275,7 +273,6 @@ class State(NamedTuple):
     touched: NDArray[np.int64]  # domains changed by the current command
     triggers: NDArray[np.void]  # HEAP, the round's liquidations, worst first
     queue: NDArray[np.void]  # HEAP, the ADL queue being served
-    events: NDArray[np.void]  # (at least event_count,) EVENT
 
 
 STATE_DTYPES: dict[str, np.dtype[np.void] | np.dtype[np.int32] | np.dtype[np.int64] | np.dtype[np.uint64]] = {
@@ -288,7 +285,7 @@ STATE_DTYPES: dict[str, np.dtype[np.void] | np.dtype[np.int32] | np.dtype[np.int
     "wallets": WALLET,
     "positions": POSITION,
     "orders": ORDER,
-    "idmap": IDMAP,
+    "idmap": np.dtype(np.int64),
     "ladders": LADDER,
     "pages": np.dtype(np.int32),
     "words": np.dtype(np.uint64),
@@ -300,6 +297,5 @@ STATE_DTYPES: dict[str, np.dtype[np.void] | np.dtype[np.int32] | np.dtype[np.int
     "touched": np.dtype(np.int64),
     "triggers": HEAP,
     "queue": HEAP,
-    "events": EVENT,
 }
-BLOCK_WORDS = 2 * len(State._fields) + 1  # the kernels' box: address and length of every array, and an owner
+BOX_WORDS = 2 * len(State._fields) + 3  # address and length of every array and of the events, and who owns those

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import engine.bench.latency
 import engine.replay.runner
 from engine import Exchange, load_market
 from engine.audit import Auditor
@@ -523,6 +524,93 @@ def test_inspect(small, capsys):
     assert facts["commands"] > facts["trades"] > 0
     assert facts["symbols"] == "BTCUSDT"
     assert main(["inspect", str(small / "population.toml")]) == 4
+
+
+def test_inspect_states_memory(small, capsys):
+    """With markets: what the exchange starts with, what grows with the content, the deepest book; else what is known.
+
+    The text and the JSON object say the same.
+    """
+    plain = ["inspect", str(small / "tape")]
+    with_market = [*plain, "--market", str(small / "market.toml")]
+    assert main([*with_market, "--json"]) == 0
+    memory = json.loads(capsys.readouterr().out)["memory"]
+    assert memory["empty_bytes"] > memory["price_bytes"] > 0
+    assert memory["book_bytes"] > memory["order_bytes"] * memory["levels_max"] > 0
+    assert main(with_market) == 0
+    printed = capsys.readouterr().out
+    line = next(line for line in printed.splitlines() if line.startswith("memory "))
+    assert f"+ {memory['order_bytes']} B per resting order" in line
+    assert f"+ {memory['account_bytes']} B per account with a position" in line
+    assert f"deepest book          {memory['levels_max']:,} levels at once" in printed
+    assert main([*plain, "--json"]) == 0
+    units = json.loads(capsys.readouterr().out)["memory"]
+    assert units.items() < memory.items()
+    assert main(plain) == 0
+    assert f"+ {memory['order_bytes']} B per resting order" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- bench
+
+
+def test_bench_latency(capsys):
+    """Every load has its row, in the text and in the one object of `--json`, and the reports of an undisturbed run."""
+    assert main(["bench", "latency", "--count", "400", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["schema"] == 1
+    assert found["scenario"] == "normal"
+    assert found["arrivals"] == "poisson"
+    assert found["capacity_messages_per_s"] > 0
+    assert [row["load_percent"] for row in found["loads"]] == [10, 20, 30, 40, 50, 60, 70, 80, 90]
+    for row in found["loads"]:
+        assert row["same_reports"] is True
+        assert 0 < row["batches"] <= found["messages"]
+        assert row["achieved_messages_per_s"] > 0
+        for name in ("latency_ns", "service_ns"):
+            values = list(row[name].values())
+            assert list(row[name]) == ["p50", "p90", "p99", "p99.9", "p99.99", "max"]
+            assert values == sorted(values)
+        assert row["service_ns"]["max"] <= row["latency_ns"]["max"]
+    given = ["--scenario", "static", "--load", "30", "--load", "5", "--arrivals", "even", "--batch", "16"]
+    assert main(["bench", "latency", "--count", "200", *given]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("static, ")
+    assert lines[0].endswith("even arrivals, batches of at most 16")
+    assert [line[:5] for line in lines if line[3:5] == " %"] == [" 30 %", "  5 %"] * 2
+
+
+def test_bench_latency_tells_wrong_reports(capsys, monkeypatch):
+    """Exit status 1 where a run's reports are not those of an undisturbed one (CLI-002)."""
+    measure = engine.bench.latency.Bench.measure_load
+    monkeypatch.setattr(
+        engine.bench.latency.Bench, "measure_load", lambda *given: measure(*given) | {"same_reports": False}
+    )
+    assert main(["bench", "latency", "--count", "50", "--load", "50"]) == 1
+    assert "NOT the reports" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("what", ["matching", "latency"])
+@pytest.mark.parametrize(
+    ("more", "texts"),
+    [(["--scenario", "calm"], ["--scenario", "calm", "known: static"]), (["--seed", "-1"], ["--seed", "2**32", "-1"])],
+)
+def test_bad_workloads(capsys, what, more, texts):
+    """Source: CLI-002."""
+    assert main(["bench", what, "--count", "10", *more]) == 5
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert not [text for text in texts if text not in printed.err], printed.err
+
+
+@pytest.mark.parametrize(
+    "more",
+    [["--load", "0"], ["--load", "100"], ["--load", "much"], ["--count", "0"], ["--batch", "0"], ["--arrivals", "odd"]],
+)
+def test_bench_latency_usage(more):
+    """Usage errors are argparse's own: exit status 2 (CLI-002)."""
+    with pytest.raises(SystemExit) as left:
+        main(["bench", "latency", *more])
+    assert left.value.code == 2
 
 
 def test_docs(capsys):

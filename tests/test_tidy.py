@@ -35,7 +35,7 @@ INNER = {
 # From here on a ring may import itself and everything inside it, inner modules included.
 RINGS = (
     {"compiled"},  # the owner of the arrays
-    {"exchange"},
+    {"exchange", "memory"},
     {"feeds", "journal", "scenario"},
     {"bench", "replay", "sweep", "report"},
     {"cli", "serve"},

@@ -24,29 +24,30 @@ from engine.codes import OK
 from engine.compiled import Capacity, CompiledEngine
 from engine.contract import Market, Tier, build_setup
 from engine.errors import ConfigError
-from engine.layout import IDMAP, LEVEL_RECORD, ORDER, REPORT
+from engine.kernels.match import run_messages
+from engine.layout import REPORT
+from engine.memory import count_book_bytes
 
 BLOCK = 1_024  # messages per latency sample: long enough for the clock, short enough to see a slow stretch
 REPORTS_PER_MESSAGE = 3  # every trade ends an order or a message, so two would do; one more for the acks
 
+TIER = Tier(floor=Decimal(0), initial=Decimal("0.01"), maintenance=Decimal("0.005"))
+MARKET = Market(symbol="X", tick_size=Decimal(1), lot_size=Decimal(1), quote_unit=Decimal(1), tiers=(TIER,))
+
 
 def make_engine() -> CompiledEngine:
-    """Return an exchange with one empty market of 2**24 ticks: its arrays start small and grow in the run."""
-    tier = Tier(floor=Decimal(0), initial=Decimal("0.01"), maintenance=Decimal("0.005"))
-    market = Market(symbol="X", tick_size=Decimal(1), lot_size=Decimal(1), quote_unit=Decimal(1), tiers=(tier,))
-    return CompiledEngine(build_setup([market]), Capacity())
+    """Return an exchange with one empty market: its arrays start small and grow in the run."""
+    return CompiledEngine(build_setup([MARKET]), Capacity())
 
 
 def run_workload(engine: CompiledEngine, messages: Messages, reports: Reports) -> int:
     """Apply `messages` to an engine's market 0, growing it where it is full; return how many reports were written."""
-    from engine.kernels.match import run_messages
-
     at = written = 0
     while at < len(messages):
-        status, applied, count = run_messages(engine.state, engine.block, messages[at:], reports[written:])
-        at, written = at + int(applied), written + int(count)
+        status, applied, count = run_messages(engine.box, messages[at:], reports[written:])
+        at, written = at + applied, written + count
         if status != OK:
-            engine.grow(int(status))
+            engine.grow(status)
     return written
 
 
@@ -69,9 +70,8 @@ def count_bytes(engine: CompiledEngine) -> float:
     """Return the bytes the book holds per order slot that was ever used at once."""
     head = engine.state.head[0]
     slots = int(head["order_used"])
-    leaves = int(head["leaf_used"]) * (64 * LEVEL_RECORD.itemsize + 8) + int(head["page_used"]) * (64 * 4 + 8)
-    share = len(engine.state.idmap) * IDMAP.itemsize / len(engine.state.orders)
-    return round(ORDER.itemsize + share + leaves / max(slots, 1), 1)
+    total = count_book_bytes(slots, int(head["leaf_used"]), int(head["page_used"]))
+    return round(total / max(slots, 1), 1)
 
 
 def bench_workload(messages: Messages, repeat: int) -> tuple[dict[str, Any], Reports]:
@@ -113,6 +113,21 @@ def judge(figures: dict[str, Any], reports: Reports, scenario: str, seed: int, c
     return {"scenario": scenario, **figures, "sha256": sha256, "published": published}
 
 
+def check_request(scenarios: Sequence[str], seed: int) -> None:
+    """Refuse scenarios and seeds the generator does not know.
+
+    Raises
+    ------
+    ConfigError
+        Naming the known ones.
+    """
+    for name in scenarios:
+        if name not in SCENARIOS:
+            raise ConfigError(f"--scenario: unknown '{name}', known: {', '.join(SCENARIOS)}")
+    if not 0 <= seed < 1 << 32:
+        raise ConfigError(f"--seed: expected 0 to 2**32 - 1, got {seed}")
+
+
 def bench_matching(
     scenarios: Sequence[str] | None,
     seed: int,
@@ -139,14 +154,12 @@ def bench_matching(
     Raises
     ------
     ConfigError
-        If a scenario is not known, naming the known ones.
+        If a scenario is not known, naming the known ones, or the seed is none.
     DataError
         If the dump cannot be used.
     """
     names = list(scenarios or SCENARIOS)
-    for name in names:
-        if name not in SCENARIOS:
-            raise ConfigError(f"--scenario: unknown '{name}', known: {', '.join(SCENARIOS)}")
+    check_request(names, seed)
     sources = [str(workload)] if workload else names
     for name in sources:
         messages = read_dump(workload) if workload else make_workload(name, seed, count)

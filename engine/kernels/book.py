@@ -6,7 +6,7 @@ the outside's (account 0) are neither.
 
 import numpy as np
 
-from engine._jit import helper, inlined
+from engine._jit import helper, hot, inlined
 from engine.codes import (
     BUY,
     BY_REDUCE_ONLY,
@@ -68,7 +68,7 @@ def count_resting(st, slot, lots):
         position["sell_lot"] += lots
 
 
-@helper
+@hot
 def rest_order(st, market, position, side, price_tick, lots, order_id, flags):
     """Queue an order behind what stands at its price; the batch loop has seen to a free slot.
 
@@ -107,7 +107,7 @@ def rest_order(st, market, position, side, price_tick, lots, order_id, flags):
         count_resting(st, slot, lots)
 
 
-@helper
+@hot
 def remove_order(st, slot):
     """Take an order out of the book, its id map and its owner's list, and free its slot."""
     order = st.orders[slot]
@@ -116,7 +116,7 @@ def remove_order(st, slot):
     head = st.head[0]
     if order["account"] != EXTERNAL:
         st.markets[order["market"]]["own_orders"] -= 1
-        drop_id(st, order["order_id"])
+        drop_id(st, order["order_id"], slot)
         count_resting(st, slot, -lots)
         if order["own_prev"] == NIL:
             st.positions[order["position"]]["orders_head"] = order["own_next"]
@@ -130,7 +130,7 @@ def remove_order(st, slot):
     head["order_count"] -= 1
 
 
-@helper
+@hot
 def shrink_order(st, slot, lots):
     """Take `lots` off an order in its place; at nothing left it is removed."""
     order = st.orders[slot]

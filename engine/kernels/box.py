@@ -1,9 +1,10 @@
 """The state as one pointer, for the time of a batch.
 
 A helper that takes arrays copies their headers at every call and counts references at every access; both cost more than
-the work.  So a batch writes the address and length of every array into one block, and helpers get `st`, the block's
-address.  `st.orders` reads two words, `st.orders[slot]` is a record in place; nothing is counted, since the caller's
-`State` keeps the arrays alive.  Only the event buffer may grow inside a batch: a keeper owns it.
+the work, and so does taking a tuple of them apart at every call from Python.  So the shell writes the address and the
+length of every array into one block of words, kernels take that, and helpers get `st`, the block's address.
+`st.orders` reads two words, `st.orders[slot]` is a record in place; nothing is counted, since the caller's `State`
+keeps the arrays alive.  Only the event buffer may grow inside a batch: a keeper owns it.
 
 This file is the only one that knows numba's extension API.  Without the compiler a plain object stands in.
 """
@@ -20,9 +21,12 @@ from numba.experimental import structref
 from numba.extending import intrinsic, models, register_model
 
 from engine._jit import JIT_DISABLED, helper
-from engine.layout import BLOCK_WORDS, EVENT, STATE_DTYPES, State
+from engine.layout import BOX_WORDS, EVENT, REPORT, STATE_DTYPES, State
 
 FIELDS = State._fields
+DTYPES = {**STATE_DTYPES, "events": EVENT, "reports": REPORT}  # of everything a helper may index
+EVENTS_WORD = 2 * len(FIELDS)  # where in the box the events' address stands, then their length, then their keeper
+KEEPER_WORD = EVENTS_WORD + 2
 
 if JIT_DISABLED:
 
@@ -33,22 +37,33 @@ if JIT_DISABLED:
             self.events = events
 
     class PlainBox:
-        """The same attributes as `State`, but for the events, which are the keeper's."""
+        """The same attributes as `State`, and `events`, which are the keeper's."""
 
-        def __init__(self, state, keeper):
-            self.keeper = keeper
+        def __init__(self, state):
+            self.keeper = None
             for name in FIELDS:
-                if name != "events":
-                    setattr(self, name, getattr(state, name))
+                setattr(self, name, getattr(state, name))
 
         @property
         def events(self):
             """Return the event buffer."""
             return self.keeper.events
 
-    def open_box(state, block, keeper):
+    def pack_state(state):
+        """Return what kernels take for a state: itself."""
+        return state
+
+    def open_box(box):
         """Return the boxed state."""
-        return PlainBox(state, keeper)
+        return PlainBox(box)
+
+    def lend_events(st, keeper, events):
+        """Let a boxed state write to a keeper's events."""
+        st.keeper = keeper
+
+    def borrow_reports(reports):
+        """Return the reports as helpers see them."""
+        return reports
 
     def grow_events(st):
         """Replace the event buffer by one of twice the length."""
@@ -57,12 +72,13 @@ if JIT_DISABLED:
         st.keeper.events[: len(old)] = old
 
 else:
+    WORD = ir.IntType(64)
 
     class TableType(types.Type):
         """An array of the state as helpers see it: an address and a length, not owned."""
 
         def __init__(self, name):
-            self.dtype = numba.from_dtype(STATE_DTYPES[name])
+            self.dtype = numba.from_dtype(DTYPES[name])
             short = name if isinstance(self.dtype, types.Record) else str(self.dtype)
             super().__init__(name=f"Table[{short}]")
 
@@ -81,14 +97,14 @@ else:
 
     state_type = StateType()
     # the two heaps share a record type and must share their helpers: one table type for both
-    TABLES = {name: TableType("triggers" if name == "queue" else name) for name in FIELDS}
+    TABLES = {name: TableType("triggers" if name == "queue" else name) for name in DTYPES}
 
     @register_model(StateType)
     class StateModel(models.PrimitiveModel):
         """One word."""
 
         def __init__(self, dmm, fe_type):
-            super().__init__(dmm, fe_type, ir.IntType(64).as_pointer())
+            super().__init__(dmm, fe_type, WORD.as_pointer())
 
     @infer_getattr
     class StateAttributes(AttributeTemplate):
@@ -103,11 +119,11 @@ else:
     @lower_getattr_generic(StateType)
     def load_table(context, builder, typ, value, attr):
         """Read a table's two words from the block; all but the events' never change during a batch."""
-        place = FIELDS.index(attr)
+        place = EVENTS_WORD if attr == "events" else 2 * FIELDS.index(attr)
         table = cgutils.create_struct_proxy(TABLES[attr])(context, builder)
         words = []
-        for offset in (2 * place, 2 * place + 1):
-            word = builder.load(builder.gep(value, [ir.Constant(ir.IntType(64), offset)]))
+        for offset in (place, place + 1):
+            word = builder.load(builder.gep(value, [ir.Constant(WORD, offset)]))
             if attr != "events":
                 word.set_metadata("invariant.load", builder.module.add_metadata([]))
             words.append(word)
@@ -151,10 +167,10 @@ else:
             with builder.if_then(outside, likely=False):
                 message = "index out of bounds in " + typ.name
                 context.call_conv.return_user_exc(builder, IndexError, (message,))
-        size = ir.Constant(ir.IntType(64), STATE_SIZES[typ.name])
+        size = ir.Constant(WORD, SIZES[typ.name])
         return builder.gep(table.data, [builder.mul(index, size)])
 
-    STATE_SIZES = {TABLES[name].name: STATE_DTYPES[name].itemsize for name in FIELDS}
+    SIZES = {TABLES[name].name: dtype.itemsize for name, dtype in DTYPES.items()}
 
     @lower_builtin(operator.getitem, TableType, types.int64)
     def get_element(context, builder, sig, args):
@@ -179,6 +195,19 @@ else:
         """Lower `len(table)`."""
         return cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0]).length
 
+    @intrinsic
+    def borrow_reports(typingctx, reports):
+        """Return the reports as helpers see them: an array would be counted at every call."""
+
+        def codegen(context, builder, sig, args):
+            array = context.make_array(sig.args[0])(context, builder, value=args[0])
+            table = cgutils.create_struct_proxy(sig.return_type)(context, builder)
+            table.data = builder.bitcast(array.data, cgutils.voidptr_t)
+            table.length = array.nitems
+            return table._getvalue()
+
+        return TABLES["reports"](reports), codegen
+
     @structref.register
     class KeeperType(types.StructRef):
         """Owner of the event buffer during a batch."""
@@ -189,30 +218,45 @@ else:
     structref.define_proxy(Keeper, KeeperType, ["events"])
     keeper_type = KeeperType([("events", numba.from_dtype(EVENT)[::1])])
 
+    def pack_state(state):
+        """Return what kernels take for a state: BOX_WORDS int64, good while none of its arrays is replaced."""
+        box = np.zeros(BOX_WORDS, np.int64)
+        for place, name in enumerate(FIELDS):
+            array = getattr(state, name)
+            if array.dtype != STATE_DTYPES[name] or not array.flags.carray:
+                raise TypeError(f"{name}: expected a C-contiguous, writeable array of {STATE_DTYPES[name]}")
+            box[2 * place : 2 * place + 2] = array.ctypes.data, len(array)
+        return box
+
     @intrinsic
-    def open_box(typingctx, state, block, keeper):
-        """Return the boxed state: `block` (BLOCK_WORDS int64) is filled, and must outlive it as `state` must."""
+    def open_box(typingctx, box):
+        """Return the boxed state: the address of `box` (BOX_WORDS int64), which must outlive it."""
 
         def codegen(context, builder, sig, args):
-            target = context.make_array(sig.args[1])(context, builder, value=args[1]).data
-            words = []
-            for place, typ in enumerate(sig.args[0].types):
-                array = context.make_array(typ)(context, builder, value=builder.extract_value(args[0], place))
-                words += [builder.ptrtoint(array.data, ir.IntType(64)), array.nitems]
-            owner = cgutils.create_struct_proxy(sig.args[2])(context, builder, value=args[2])
-            words.append(builder.ptrtoint(owner.meminfo, ir.IntType(64)))
-            for offset, word in enumerate(words):
-                builder.store(word, builder.gep(target, [ir.Constant(ir.IntType(64), offset)]))
-            return target
+            return context.make_array(sig.args[0])(context, builder, value=args[0]).data
 
-        return state_type(state, block, keeper), codegen
+        return state_type(box), codegen
+
+    @intrinsic
+    def lend_events(typingctx, st, keeper, events):
+        """Let a boxed state write to a keeper's events; the keeper must outlive the batch."""
+
+        def codegen(context, builder, sig, args):
+            owner = cgutils.create_struct_proxy(sig.args[1])(context, builder, value=args[1])
+            array = context.make_array(sig.args[2])(context, builder, value=args[2])
+            words = (builder.ptrtoint(array.data, WORD), array.nitems, builder.ptrtoint(owner.meminfo, WORD))
+            for offset, word in enumerate(words, EVENTS_WORD):
+                builder.store(word, builder.gep(args[0], [ir.Constant(WORD, offset)]))
+            return context.get_dummy_value()
+
+        return types.none(st, keeper, events), codegen
 
     @intrinsic
     def borrow_keeper(typingctx, st):
         """Return the keeper of a boxed state's events."""
 
         def codegen(context, builder, sig, args):
-            word = builder.load(builder.gep(args[0], [ir.Constant(ir.IntType(64), BLOCK_WORDS - 1)]))
+            word = builder.load(builder.gep(args[0], [ir.Constant(WORD, KEEPER_WORD)]))
             proxy = cgutils.create_struct_proxy(keeper_type)(context, builder)
             proxy.meminfo = builder.inttoptr(word, cgutils.voidptr_t)
             value = proxy._getvalue()
@@ -226,9 +270,8 @@ else:
         """Point a boxed state at another event buffer."""
 
         def codegen(context, builder, sig, args):
-            place = 2 * FIELDS.index("events")
-            for offset, word in ((place, args[1]), (place + 1, args[2])):
-                builder.store(word, builder.gep(args[0], [ir.Constant(ir.IntType(64), offset)]))
+            for offset, word in ((EVENTS_WORD, args[1]), (EVENTS_WORD + 1, args[2])):
+                builder.store(word, builder.gep(args[0], [ir.Constant(WORD, offset)]))
             return context.get_dummy_value()
 
         return types.none(st, types.int64, types.int64), codegen

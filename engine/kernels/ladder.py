@@ -9,12 +9,12 @@ short ones above it; so one bitmap serves both sides.
 
 import numpy as np
 
-from engine._jit import helper, inlined
+from engine._jit import helper, hot, inlined
 from engine.kernels.bits import above, below, bit, highest, lowest
 from engine.layout import NIL
 
 
-@helper
+@hot
 def take_leaf(st):
     """Return an empty leaf.  A free leaf's mask holds the next free one plus 1; a fresh one is initialised here."""
     head = st.head[0]
@@ -85,7 +85,7 @@ def unmark_page(st, ladder, number):
         number = number >> 6
 
 
-@helper
+@hot
 def make_level(st, ladder, tick):
     """Return the index in `levels` of a tick, creating leaf and page where needed."""
     at = st.ladders[ladder]["page_offset"] + (tick >> 12)
@@ -103,7 +103,7 @@ def make_level(st, ladder, tick):
     return leaf * 64 + (tick & 63)
 
 
-@helper
+@hot
 def drop_leaf(st, ladder, tick, leaf):
     """Give back a leaf on which nothing hangs any more, and its page if that was the last."""
     head = st.head[0]
@@ -169,7 +169,7 @@ def next_page_below(st, ladder, number):
     return np.int64(-1)
 
 
-@helper
+@hot
 def next_above(st, ladder, tick):
     """Return the lowest occupied tick above `tick`, or the ladder's limit_tick; O(log ticks)."""
     header = st.ladders[ladder]
@@ -196,7 +196,7 @@ def next_above(st, ladder, tick):
     return (number * 64 + branch) * 64 + lowest(st.leaf_masks[leaf])
 
 
-@helper
+@hot
 def next_below(st, ladder, tick):
     """Return the highest occupied tick below `tick`, or 0; O(log ticks)."""
     header = st.ladders[ladder]
@@ -223,7 +223,7 @@ def next_below(st, ladder, tick):
     return (number * 64 + branch) * 64 + highest(st.leaf_masks[leaf])
 
 
-@helper
+@hot
 def hang_node(st, ladder, nodes, slot, side, qty):
     """Append node `slot` to the tail of the level of its `price_tick`, on `side` (1: bid or long, -1: ask or short).
 
@@ -251,7 +251,7 @@ def hang_node(st, ladder, nodes, slot, side, qty):
     level["tail"] = slot
 
 
-@helper
+@hot
 def unhang_node(st, ladder, nodes, slot, side, qty):
     """Unlink node `slot`; `qty` is what of its quantity is still counted in its level."""
     node = nodes[slot]

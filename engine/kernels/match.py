@@ -5,10 +5,10 @@ No margin, no money: what is measured and hashed here is `book` and what it stan
 
 import numpy as np
 
-from engine._jit import helper, inlined, kernel
+from engine._jit import hot, inlined, kernel
 from engine.codes import OK, ORDERS_FULL
 from engine.kernels.book import best_opposite, crosses, first_at, remove_order, rest_order, shrink_order
-from engine.kernels.box import Keeper, open_box
+from engine.kernels.box import borrow_reports, open_box
 from engine.kernels.idmap import find_id
 from engine.kernels.margin import make_position
 from engine.layout import NIL
@@ -29,7 +29,7 @@ def write_report(report, kind, seq, side, order_id, other_id, price, qty):
     report["side"] = side
 
 
-@helper
+@hot
 def enter(st, owner, message, reports, count):
     """Match a message's order and rest or cancel what is left; return the report count."""
     seq, order_id, limit = message["seq"], message["order_id"], message["price"]
@@ -55,7 +55,7 @@ def enter(st, owner, message, reports, count):
     return count
 
 
-@helper
+@hot
 def apply_message(st, owner, message, reports, count):
     """Apply one message; return the report count."""
     seq, order_id = message["seq"], message["order_id"]
@@ -80,12 +80,12 @@ def apply_message(st, owner, message, reports, count):
 
 
 @kernel
-def run_messages(state, block, messages, reports):
+def run_messages(box, messages, reports):
     """Apply MESSAGE rows to market 0's book until done or the order pool is full.
 
     Parameters
     ----------
-    state, block
+    box
         As for `run_batch`.
     messages : MESSAGE[:]
     reports : REPORT[:]
@@ -97,12 +97,13 @@ def run_messages(state, block, messages, reports):
         OK or ORDERS_FULL.
     next_index, report_count : int64
     """
-    st = open_box(state, block, Keeper(state.events))
+    st = open_box(box)
+    rows = borrow_reports(reports)
     owner = make_position(st, np.int64(1), np.int64(0))
     head = st.head[0]
     count = np.int64(0)
     for index in range(len(messages)):
         if head["order_free"] == NIL and head["order_used"] == len(st.orders):
             return ORDERS_FULL, index, count
-        count = apply_message(st, owner, messages[index], reports, count)
+        count = apply_message(st, owner, messages[index], rows, count)
     return OK, len(messages), count

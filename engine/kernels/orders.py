@@ -107,6 +107,20 @@ def check_money(st, market):
 
 
 @helper
+def check_reach(st, slot, side, lots):
+    """Return OK, or OPEN_INTEREST_LIMIT when an account's orders on one side could take it past the market's limit.
+
+    Source: NUM-006.
+    """
+    position = st.positions[slot]
+    if side > 0:
+        reach = position["qty_lot"] + position["buy_lot"] + lots
+    else:
+        reach = position["sell_lot"] + lots - position["qty_lot"]
+    return OPEN_INTEREST_LIMIT if reach > st.markets[position["market"]]["open_interest_max_lot"] else OK
+
+
+@helper
 def check_margin(st, slot, side, lots, limit_tick):
     """Return OK if the account can carry an order, INSUFFICIENT_MARGIN if not.
 
@@ -146,7 +160,9 @@ def check_entry(st, slot, side, lots, limit_tick, flags, tif):
             if lots == 0:
                 code = NOTHING_TO_REDUCE
     else:
-        code = check_limits(st, market, lots)
+        code = check_reach(st, slot, side, lots)
+        if code == OK:
+            code = check_limits(st, market, lots)
     if code != OK:
         return code, lots
     if flags & POST_ONLY and crosses(side, limit_tick, best_opposite(st, market, side)):

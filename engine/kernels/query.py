@@ -5,9 +5,8 @@ import numpy as np
 from engine._jit import helper, kernel
 from engine.codes import EXTERNAL
 from engine.kernels.book import best_opposite, step_away
-from engine.kernels.box import Keeper, open_box
+from engine.kernels.box import open_box
 from engine.kernels.heap import pop_heap
-from engine.kernels.idmap import put_id
 from engine.kernels.ladder import find_level
 from engine.kernels.margin import domain_of, find_position, measure_domain, share_of, show_bankruptcy, value_at_mark
 from engine.kernels.queue import build_queue
@@ -15,22 +14,12 @@ from engine.layout import NIL
 
 
 @kernel
-def index_orders(state, block):
-    """Fill an empty id map from the resting orders, after the map was made anew."""
-    st = open_box(state, block, Keeper(state.events))
-    for slot in range(st.head[0]["order_used"]):
-        order = st.orders[slot]
-        if order["qty_lot"] > 0 and order["account"] != EXTERNAL:
-            put_id(st, order["order_id"], slot)
-
-
-@kernel
-def list_queue(state, block, market, side):
+def list_queue(box, market, side):
     """Return rows (account, score, qty_lot) of a side's ADL queue in the order the heap serves it.
 
     Source: ADL-002.
     """
-    st = open_box(state, block, Keeper(state.events))
+    st = open_box(box)
     build_queue(st, market, side)
     st.head[0]["queue_live"] = 0  # it is emptied here
     count = st.head[0]["queue_length"]
@@ -45,12 +34,12 @@ def list_queue(state, block, market, side):
 
 
 @kernel
-def list_depth(state, block, market, side, count):
+def list_depth(box, market, side, count):
     """Return up to `count` price levels of a side, best first, as rows (price_tick, qty_lot).
 
     O(levels returned x log ticks).
     """
-    st = open_box(state, block, Keeper(state.events))
+    st = open_box(box)
     found = np.zeros((count, 2), np.int64)
     tick = best_opposite(st, market, -side)
     rank = 0
@@ -77,12 +66,12 @@ def is_liquidatable_at(st, slot, tick):
 
 
 @kernel
-def find_liquidation_price(state, block, account, market):
+def find_liquidation_price(box, account, market):
     """Return the first mark at which a position's domain is liquidatable, all other marks unchanged; 0: none.
 
     Equity less requirement falls against the position, so a bisection finds the edge.  Source: MARGIN-011.
     """
-    st = open_box(state, block, Keeper(state.events))
+    st = open_box(box)
     if account == EXTERNAL or account >= len(st.accounts):
         return np.int64(0)
     slot = find_position(st, account, market)
@@ -106,12 +95,12 @@ def find_liquidation_price(state, block, account, market):
 
 
 @kernel
-def find_bankruptcy_price(state, block, account, market):
+def find_bankruptcy_price(box, account, market):
     """Return a position's bankruptcy price in ticks, 0 without a position.
 
     Source: MARGIN-005.
     """
-    st = open_box(state, block, Keeper(state.events))
+    st = open_box(box)
     if account >= len(st.accounts):
         return np.int64(0)
     slot = find_position(st, account, market)

@@ -35,7 +35,7 @@ from engine.codes import (
     UNKNOWN_MARKET,
     WITHDRAW,
 )
-from engine.kernels.box import Keeper, open_box
+from engine.kernels.box import Keeper, lend_events, open_box
 from engine.kernels.emit import emit
 from engine.kernels.fund import add_to_fund
 from engine.kernels.funding import pay_funding
@@ -201,15 +201,15 @@ def step(st, command):
 
 
 @kernel
-def run_batch(state, block, commands):
+def run_batch(box, events, commands):
     """Apply `commands` in order until done, or until something needs the shell.
 
     Parameters
     ----------
-    state : State
-        Changed in place; every array C-contiguous.  `head[0].event_count` must be 0 on the first call of a batch.
-    block : int64[BLOCK_WORDS]
-        Scratch for the box.
+    box
+        The state as `pack_state` packs it; its arrays are changed in place.
+    events : EVENT[:]
+        Written from row `head.event_count` on, which must be 0 on the first call of a batch.
     commands : COMMAND[:]
         C-contiguous and writeable (a read-only array would be another specialisation).
 
@@ -227,8 +227,9 @@ def run_batch(state, block, commands):
     Deterministic: no float, no clock, no hash order.  Not interruptible; the shell passes chunks.
     Source: STEP-001, STATE-003.
     """
-    keeper = Keeper(state.events)
-    st = open_box(state, block, keeper)
+    keeper = Keeper(events)
+    st = open_box(box)
+    lend_events(st, keeper, events)
     status = OK
     index = 0
     while index < len(commands):

@@ -57,6 +57,7 @@ from engine.reference.margin import (
     compute_free,
     compute_initial_margin,
     compute_withdrawable,
+    count_resting,
     domain_of,
     is_covered,
 )
@@ -189,6 +190,16 @@ def check_interest(state: State, market: int, qty_lot: int) -> int:
     return codes.OPEN_INTEREST_LIMIT if after > state.rules(market).open_interest_max_lot else 0
 
 
+def check_reach(state: State, account: int, market: int, side: int, qty_lot: int, without: Order | None) -> int:
+    """Return the reject code of an order whose account could reach past the open interest limit on its side.
+
+    Source: NUM-006.
+    """
+    resting = count_resting(state, account, market, side, without)
+    after = state.position(account, market).qty_lot * side + resting + qty_lot
+    return codes.OPEN_INTEREST_LIMIT if after > state.rules(market).open_interest_max_lot else 0
+
+
 def check_outside_money(state: State, market: int) -> int:
     """Return the reject code of any trade while the outside's wallet is beyond its limit.
 
@@ -282,7 +293,9 @@ def check_entry(
 
     Source: MATCH-011, MATCH-006, MATCH-007, MATCH-008, MARGIN-006.
     """
-    code = 0 if flags & REDUCE_ONLY else check_interest(state, market, qty_lot)
+    code = 0
+    if not flags & REDUCE_ONLY:
+        code = check_interest(state, market, qty_lot) or check_reach(state, account, market, side, qty_lot, without)
     code = code or check_outside_money(state, market)
     if code:
         return code, 0

@@ -2,15 +2,18 @@
 
 import os
 from collections import Counter
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from engine import codes
+from engine import Market, codes
+from engine.contract import Tier, build_setup
 from engine.exchange import Capacity, CompiledEngine
 from tests.mirror import streams
+from tests.mirror.streams import Command
 from tests.mirror.twins import Twins
 
 SEEDS = 1_000 if os.environ.get("HYPOTHESIS_PROFILE") == "night" else 60  # enough to reach every event kind
@@ -139,3 +142,26 @@ class MirrorMachine(RuleBasedStateMachine):
 
 
 TestMirrorMachine = MirrorMachine.TestCase
+
+
+def test_orders_of_a_whale_cannot_overflow():
+    """119 orders of 2**58 each: every one but the first is refused by both, since together they reach past the limit.
+
+    Their margin is a product of the sum, which wrapped in 64 bits before the limit bounded it.
+    Source: NUM-006, MARGIN-006.
+    """
+    tier = Tier(floor=Decimal(0), initial=Decimal("0.01"), maintenance=Decimal("0.005"))
+    top = Decimal(1 << 20)
+    sizes = {"tick_size": Decimal(1), "lot_size": Decimal(1), "quote_unit": Decimal(1)}
+    market = Market(symbol="X", price_max=top, initial_mark=top, default_leverage=100, tiers=(tier,), **sizes)
+    setup = build_setup([market])
+    lots = setup.markets[0].order_max_lot
+    assert lots << 20 == 1 << 58
+    place = {"kind": codes.PLACE, "account": 1, "price_tick": 1, "qty_lot": lots}
+    twins = Twins(setup)
+    twins.apply(Command(kind=codes.DEPOSIT, account=1, amount_quote=1 << 57))
+    taken = []
+    for number in range(1, 120):
+        (event,) = twins.apply(Command(order_id=number, side=1, **place))
+        taken.append((int(event["kind"]), int(event["code"])))
+    assert taken == [(codes.ACCEPTED, codes.PLACE)] + [(codes.REJECTED, codes.OPEN_INTEREST_LIMIT)] * 118

@@ -9,9 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine import codes
+from engine.bench.matching import make_engine, run_workload
 from engine.exchange import Capacity, CompiledEngine
 from engine.kernels import bits, fixed, heap
-from engine.layout import HEAP, LEAF_TICKS, NIL, PAGE_TICKS
+from engine.layout import HEAP, LEAF_TICKS, MESSAGE, NIL, PAGE_TICKS, REPORT
 from tests.mirror.streams import Command, make_setup, pack_commands
 
 INT = st.integers(-(2**62), 2**62)
@@ -188,9 +189,51 @@ def test_ladders_stay_sound(seed):
     state = engine.state
     live = state.orders[: int(state.head[0]["order_used"])]
     assert (live["qty_lot"] > 0).sum() == state.head[0]["order_count"]
-    known = state.idmap[state.idmap["slot"] != NIL]
-    mine = live[(live["qty_lot"] > 0) & (live["account"] != codes.EXTERNAL)]
-    assert sorted(known["order_id"]) == sorted(mine["order_id"])
+    known = (state.idmap[state.idmap != 0] & 0xFFFFFFFF) - 1
+    (mine,) = np.nonzero((live["qty_lot"] > 0) & (live["account"] != codes.EXTERNAL))
+    assert sorted(known) == mine.tolist()
+    for slot in mine.tolist():
+        assert slot == walk_idmap(state, int(live["order_id"][slot]))
+
+
+def home_of(order_id, size):
+    """Return where an id is looked for first."""
+    mixed = (order_id ^ (order_id >> 32)) & 0x7FFFFFFF
+    return ((mixed * 0x9E3779B1 >> 1) & 0x7FFFFFFF) * size >> 31
+
+
+def walk_idmap(state, order_id):
+    """Return the slot an id is found at, walking from its home, or NIL at the first free entry."""
+    size = len(state.idmap)
+    at = home_of(order_id, size)
+    while state.idmap[at]:
+        slot = (int(state.idmap[at]) & 0xFFFFFFFF) - 1
+        if state.orders["order_id"][slot] == order_id:
+            return slot
+        at = (at + 1) % size
+    return NIL
+
+
+def test_ids_that_share_a_home():
+    """Orders whose ids hash to one place, at the map's end, are found and forgotten in any order.
+
+    Source: CMD-003.
+    """
+    engine = make_engine()
+    size = len(engine.state.idmap)
+    crowded = [number for number in range(1, 200_000) if home_of(number, size) == size - 1][:40]
+    messages = np.zeros(80, MESSAGE)
+    messages["order_id"] = crowded + crowded[1::3] + crowded[::3] + crowded[2::3]
+    messages["kind"][40:] = 1
+    messages["qty"], messages["price"], messages["seq"] = 1, 900, np.arange(80)
+    reports = np.zeros(1, REPORT)
+    left = set()
+    for at in range(80):
+        assert run_workload(engine, messages[at : at + 1], reports) == 1
+        assert reports["kind"][0] == (0 if at < 40 else 2)
+        left ^= {int(messages["order_id"][at])}
+        assert all(walk_idmap(engine.state, number) != NIL for number in left)
+    assert not engine.state.idmap.any()
 
 
 def random_commands(seed, setup):
