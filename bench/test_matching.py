@@ -40,7 +40,7 @@ def test_normal_day(benchmark, book):
 @pytest.mark.benchmark(group="distance")
 @pytest.mark.parametrize("place", ["near", "far"])
 def test_distance(benchmark, place):
-    """20,000 pairs of new and cancel beside a quote, or anywhere up to 2**31 - 1 ticks: a far one makes its own page."""
+    """20,000 pairs of new and cancel beside a quote, or up to 2**31 - 1 ticks away: a far one makes its own page."""
     engine = CompiledEngine(build_setup([replace(MARKET, price_max=Decimal(PRICE_MAX_LIMIT))]), Capacity())
     messages = np.zeros(2 * COUNT + 1, MESSAGE)
     messages["seq"] = np.arange(len(messages))

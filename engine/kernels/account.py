@@ -5,7 +5,7 @@ Source: MONEY-001.
 
 import numpy as np
 
-from engine._jit import helper
+from engine._jit import helper, hot
 from engine.codes import EXTERNAL, ISOLATED, PPM, SATURATED
 from engine.kernels.fixed import mul_div_ceil, mul_div_floor
 from engine.kernels.margin import initial_rate, value_at_mark
@@ -31,7 +31,7 @@ def pay_fee(st, slot, fee_quote):
         st.assets[st.markets[st.positions[slot]["market"]]["asset"]]["fees_quote"] += fee_quote
 
 
-@helper
+@hot
 def fee_of(value_quote, fee_ppm):
     """Return the fee of a fill's value, rounded up.
 

@@ -55,7 +55,7 @@ def first_at(st, market, tick):
     return np.int64(st.levels[find_level(st, market * 2, tick)]["head"])
 
 
-@helper
+@hot
 def count_resting(st, slot, lots):
     """Add `lots` of a resting order to its owner's open orders; reduce-only ones do not enlarge anything."""
     order = st.orders[slot]
@@ -143,7 +143,7 @@ def shrink_order(st, slot, lots):
         count_resting(st, slot, -lots)
 
 
-@helper
+@hot
 def cancel_order(st, slot, reason):
     """Remove an account's order and say so."""
     order = st.orders[slot]

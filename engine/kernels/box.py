@@ -65,6 +65,14 @@ if JIT_DISABLED:
         """Return the reports as helpers see them."""
         return reports
 
+    def prefetch(table, index):
+        """Do nothing: only a processor has something to fetch."""
+
+    def clear(record):
+        """Set all fields of a record to 0."""
+        for name in record.dtype.names:
+            record[name] = 0
+
     def grow_events(st):
         """Replace the event buffer by one of twice the length."""
         old = st.keeper.events
@@ -236,6 +244,35 @@ else:
             return context.make_array(sig.args[0])(context, builder, value=args[0]).data
 
         return state_type(box), codegen
+
+    @intrinsic
+    def clear(typingctx, record):
+        """Set all fields of a record to 0."""
+
+        def codegen(context, builder, sig, args):
+            address = builder.bitcast(args[0], cgutils.voidptr_t)
+            cgutils.memset(builder, address, ir.Constant(WORD, sig.args[0].size), 0)
+            return context.get_dummy_value()
+
+        return types.none(record), codegen
+
+    @intrinsic
+    def prefetch(typingctx, table, index):
+        """Have the processor fetch an element that will be written soon."""
+
+        def codegen(context, builder, sig, args):
+            table = cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0])
+            size = SIZES[sig.args[0].name]
+            address = builder.gep(table.data, [builder.mul(args[1], ir.Constant(WORD, size))])
+            half = ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, half, half, half])
+            fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            for offset in range(0, size, 64):
+                line = builder.gep(address, [ir.Constant(WORD, offset)])
+                builder.call(fetch, [line, ir.Constant(half, 1), ir.Constant(half, 3), ir.Constant(half, 1)])
+            return context.get_dummy_value()
+
+        return types.none(table, types.int64), codegen
 
     @intrinsic
     def lend_events(typingctx, st, keeper, events):

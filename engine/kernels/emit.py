@@ -3,7 +3,7 @@
 import numpy as np
 
 from engine._jit import helper, inlined
-from engine.kernels.box import grow_events
+from engine.kernels.box import clear, grow_events
 
 
 @helper
@@ -15,29 +15,13 @@ def append_event(st, kind, code, market, account):
         grow_events(st)
     head["event_count"] = index + 1
     event = st.events[index]
+    clear(event)
     event["seq"] = head["seq"]
     event["ts_ns"] = head["ts_ns"]
     event["kind"] = kind
     event["code"] = code
     event["market"] = market
     event["account"] = account
-    event["side"] = 0
-    event["flags"] = 0
-    event["other"] = 0
-    event["rank"] = 0
-    event["count"] = 0
-    event["mark_tick"] = 0
-    event["bankruptcy_tick"] = 0
-    event["price_tick"] = 0
-    event["qty_lot"] = 0
-    event["order_id"] = 0
-    event["other_order_id"] = 0
-    event["amount_quote"] = 0
-    event["other_amount_quote"] = 0
-    event["fee_quote"] = 0
-    event["other_fee_quote"] = 0
-    event["margin_quote"] = 0
-    event["other_margin_quote"] = 0
     return event
 
 

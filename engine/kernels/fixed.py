@@ -5,7 +5,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from engine._jit import JIT_DISABLED, helper, inlined
+from engine._jit import JIT_DISABLED, helper, hot, inlined
 from engine.codes import SATURATED
 
 if JIT_DISABLED:
@@ -69,7 +69,7 @@ def divide_wide(high, low, c):
     return result
 
 
-@helper
+@hot
 def mul_div_floor(a, b, c):
     """Return floor(a x b / c) for c > 0, exact; beyond +-2**62 it is held there.
 
@@ -81,7 +81,7 @@ def mul_div_floor(a, b, c):
     return np.int64(divide_wide(np.int64(high), np.int64(low), c))
 
 
-@helper
+@hot
 def mul_div_ceil(a, b, c):
     """Return ceil(a x b / c) for c > 0, exact.
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from engine._jit import helper, inlined
+from engine._jit import helper, hot, inlined
 from engine.codes import CROSS, ISOLATED, PPM, TIERS_MAX
 from engine.kernels.fixed import mul_div_ceil, mul_div_floor
 from engine.layout import NIL
@@ -86,7 +86,7 @@ def maintenance_of(st, market, notional):
     return mul_div_ceil(notional, tier["maintenance_ppm"], PPM) - tier["deduction_quote"]
 
 
-@helper
+@hot
 def initial_rate(st, slot, notional):
     """Return the initial rate in ppm: the account's leverage or the tier's, whichever asks more.
 
@@ -97,7 +97,7 @@ def initial_rate(st, slot, notional):
     return max(np.int64(position["leverage_ppm"]), tier["initial_ppm"])
 
 
-@helper
+@hot
 def initial_of(st, slot, lots):
     """Return the initial margin of `lots` at the mark.
 
@@ -206,9 +206,9 @@ def worst_side(st, slot):
     return max(position["qty_lot"] + position["buy_lot"], position["sell_lot"] - position["qty_lot"])
 
 
-@helper
-def measure_free(st, account, asset):
-    """Return (free collateral, withdrawable) of an account in an asset.
+@hot
+def measure_room(st, account, asset, chosen, reach):
+    """Return (free collateral, withdrawable) of an account in an asset if position `chosen` could reach `reach` lots.
 
     Source: MARGIN-006.
     """
@@ -221,14 +221,24 @@ def measure_free(st, account, asset):
         position = st.positions[slot]
         rules = st.markets[position["market"]]
         if rules["asset"] == asset and rules["mark_tick"] > 0:
+            initial = initial_of(st, slot, reach if slot == chosen else worst_side(st, slot))
             if position["mode"] == CROSS:
                 equity += value_at_mark(st, slot) - position["cost_quote"]
-                reserved += initial_of(st, slot, worst_side(st, slot))
+                reserved += initial
             else:
-                isolated += initial_of(st, slot, worst_side(st, slot)) - initial_of(st, slot, abs(position["qty_lot"]))
+                isolated += initial - initial_of(st, slot, abs(position["qty_lot"]))
         slot = np.int64(position["next_owned"])
     free = equity - reserved - isolated
     return free, min(free, wallet - isolated)
+
+
+@helper
+def measure_free(st, account, asset):
+    """Return (free collateral, withdrawable) of an account in an asset.
+
+    Source: MARGIN-006.
+    """
+    return measure_room(st, account, asset, np.int64(NIL), np.int64(0))
 
 
 @helper

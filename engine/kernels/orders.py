@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from engine._jit import helper, inlined
+from engine._jit import helper, hot, inlined
 from engine.codes import (
     ACCEPTED,
     AMENDED,
@@ -73,6 +73,7 @@ from engine.kernels.margin import (
     make_position,
     measure_free,
     measure_isolated,
+    measure_room,
     value_at,
     worst_side,
 )
@@ -83,7 +84,7 @@ PLACE_FLAGS = MARKET_ORDER | POST_ONLY | REDUCE_ONLY | STP_NEWEST | STP_OLDEST
 KEPT_FLAGS = POST_ONLY | REDUCE_ONLY | STP_NEWEST | STP_OLDEST
 
 
-@helper
+@hot
 def check_limits(st, market, lots):
     """Return OK, or which limit a trade of `lots` could pass.
 
@@ -95,7 +96,7 @@ def check_limits(st, market, lots):
     return check_money(st, market)
 
 
-@helper
+@hot
 def check_money(st, market):
     """Return OK, or MONEY_LIMIT when the outside's wallet is beyond the proven range.
 
@@ -106,7 +107,7 @@ def check_money(st, market):
     return OK
 
 
-@helper
+@hot
 def check_reach(st, slot, side, lots):
     """Return OK, or OPEN_INTEREST_LIMIT when an account's orders on one side could take it past the market's limit.
 
@@ -120,7 +121,7 @@ def check_reach(st, slot, side, lots):
     return OPEN_INTEREST_LIMIT if reach > st.markets[position["market"]]["open_interest_max_lot"] else OK
 
 
-@helper
+@hot
 def check_margin(st, slot, side, lots, limit_tick):
     """Return OK if the account can carry an order, INSUFFICIENT_MARGIN if not.
 
@@ -136,16 +137,15 @@ def check_margin(st, slot, side, lots, limit_tick):
         after = max(before, position["sell_lot"] + lots - position["qty_lot"])
     if after <= before:
         return OK
-    need = initial_of(st, slot, after) - initial_of(st, slot, before)
-    need += max(side * (limit_tick - rules["mark_tick"]), 0) * lots * rules["multiplier"]
+    need = max(side * (limit_tick - rules["mark_tick"]), 0) * lots * rules["multiplier"]
     need += max(fee_of(limit_tick * lots * rules["multiplier"], rules["taker_fee_ppm"]), 0)
-    free, withdrawable = measure_free(st, np.int64(position["account"]), np.int64(rules["asset"]))
+    free, withdrawable = measure_room(st, np.int64(position["account"]), np.int64(rules["asset"]), slot, after)
     if position["mode"] == ISOLATED:
         free = withdrawable
     return OK if free >= need else INSUFFICIENT_MARGIN
 
 
-@helper
+@hot
 def check_entry(st, slot, side, lots, limit_tick, flags, tif):
     """Return (code, lots) for an order about to enter the book; reduce-only cuts the lots.
 
@@ -174,7 +174,7 @@ def check_entry(st, slot, side, lots, limit_tick, flags, tif):
     return code, lots
 
 
-@helper
+@hot
 def check_place(st, command):
     """Return OK, or what is wrong with a place before its account is looked at.
 
@@ -201,7 +201,7 @@ def check_place(st, command):
     return OK
 
 
-@helper
+@hot
 def enter_order(st, slot, side, lots, limit_tick, order_id, flags, tif):
     """Match an order that was let in, then rest or cancel what is left.
 
@@ -221,7 +221,7 @@ def enter_order(st, slot, side, lots, limit_tick, order_id, flags, tif):
     event["qty_lot"] = left
 
 
-@helper
+@hot
 def place_order(st, command):
     """Apply a place.
 
@@ -255,7 +255,7 @@ def place_order(st, command):
     return OK
 
 
-@helper
+@hot
 def find_own_order(st, command):
     """Return the slot of the order a command names, or NIL if it is not the account's.
 
@@ -267,7 +267,7 @@ def find_own_order(st, command):
     return slot
 
 
-@helper
+@hot
 def cancel_one(st, command):
     """Apply a cancel."""
     slot = find_own_order(st, command)

@@ -35,7 +35,7 @@ from engine.codes import (
     UNKNOWN_MARKET,
     WITHDRAW,
 )
-from engine.kernels.box import Keeper, lend_events, open_box
+from engine.kernels.box import Keeper, lend_events, open_box, prefetch
 from engine.kernels.emit import emit
 from engine.kernels.fund import add_to_fund
 from engine.kernels.funding import pay_funding
@@ -56,6 +56,8 @@ from engine.kernels.orders import (
 from engine.kernels.outside import apply_index, apply_mark, apply_print, set_level
 from engine.kernels.trigger import follow_last
 from engine.layout import NIL
+
+NEAR, FAR = 4, 8  # how many commands ahead memory is asked for
 
 
 @helper
@@ -200,6 +202,23 @@ def step(st, command):
     return status
 
 
+@inlined
+def look_ahead(st, near, far):
+    """Have the processor fetch what two commands to come will need: `far` its account, `near` that account's position.
+
+    With many accounts the order flow waits for memory more than it computes.
+    """
+    account = np.int64(far["account"])
+    if account > 0 and account < len(st.accounts):
+        prefetch(st.accounts, account)
+        prefetch(st.wallets, account * st.head[0]["asset_count"])
+    account = np.int64(near["account"])
+    if account > 0 and account < len(st.accounts):
+        slot = np.int64(st.accounts[account]["positions_head"])
+        if slot != NIL:
+            prefetch(st.positions, slot)
+
+
 @kernel
 def run_batch(box, events, commands):
     """Apply `commands` in order until done, or until something needs the shell.
@@ -232,7 +251,9 @@ def run_batch(box, events, commands):
     lend_events(st, keeper, events)
     status = OK
     index = 0
+    last = len(commands) - 1
     while index < len(commands):
+        look_ahead(st, commands[min(index + NEAR, last)], commands[min(index + FAR, last)])
         status = check_room(st, commands[index])
         if status != OK:
             break
