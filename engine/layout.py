@@ -123,6 +123,7 @@ POSITION = np.dtype(
         ("buy_lot", "<i8"),  # resting, not reduce-only
         ("sell_lot", "<i8"),
         ("hung_lot", "<i8"),  # quantity this node added to its trigger level
+        ("spare_quote", "<i8"),  # equity an isolated position may lose without hanging at another price; WALLET: cross
         ("next", "<i4"),
         ("prev", "<i4"),
         ("account", "<i4"),
@@ -135,13 +136,13 @@ POSITION = np.dtype(
         ("flags", "u1"),  # PENDING, TOUCHED, CALLED of an isolated position
         ("_pad", "u1"),
         ("level", "<i4"),  # where in `levels` it hangs
-        ("_pad2", "<i4", (7,)),
+        ("_pad2", "<i4", (5,)),
     ]
 )
 assert POSITION.itemsize == 128
 
-WALLET = np.dtype([("balance_quote", "<i8"), ("last_market", "<i4"), ("flags", "<u4")])
-assert WALLET.itemsize == 16
+WALLET = np.dtype([("balance_quote", "<i8"), ("spare_quote", "<i8"), ("last_market", "<i4"), ("flags", "<u4")])
+assert WALLET.itemsize == 24
 
 ACCOUNT = np.dtype([("positions_head", "<i4"), ("flags", "<u4")])
 assert ACCOUNT.itemsize == 8

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from engine._jit import helper
+from engine._jit import helper, inlined
 from engine.codes import ADL_FILL, ADL_NOTICE, ADL_STARTED, BY_ADL, ISOLATED
 from engine.kernels.account import close_lots, fee_of, pay_fee, settle_lots, wallet_index
 from engine.kernels.book import cancel_owned
+from engine.kernels.box import prefetch
 from engine.kernels.emit import emit
 from engine.kernels.fixed import mul_div_floor
 from engine.kernels.fund import emit_deficit, next_deficit
@@ -36,17 +37,16 @@ def charge_victim(st, slot, worth_quote, equity_quote):
 
 
 @helper
-def deleverage(st, slot, victim, lots, worth, tick, queue_length, rank, score):
+def deleverage(st, slot, victim, equity, lots, worth, tick, queue_length, rank, score):
     """Close `lots` of bankrupt position `slot` against a victim at their share `worth` of the bankruptcy value.
 
-    Source: ADL-005, ADL-006, ADL-007, ADL-008.
+    `equity` is the victim's domain's before that.  Source: ADL-005, ADL-006, ADL-007, ADL-008.
     """
     position = st.positions[slot]
     market = np.int64(position["market"])
     rules = st.markets[market]
     sign = np.int64(1 if position["qty_lot"] > 0 else -1)
     gives_up = worth - value_at(st, market, rules["mark_tick"], lots * sign)
-    equity, _, _ = measure_domain(st, domain_of(st, victim))
     change = settle_lots(st, slot, lots, worth)
     gain, victim_change = close_lots(st, victim, lots, -worth)
     fee = charge_victim(st, victim, worth, equity - gives_up)
@@ -81,6 +81,16 @@ def deleverage(st, slot, victim, lots, worth, tick, queue_length, rank, score):
     touch_account(st, other, victim)
 
 
+@inlined
+def fetch_next(st):
+    """Have the processor fetch what deleveraging the next in the queue will touch."""
+    entry = st.queue[0]
+    slot = entry["item"]
+    prefetch(st.accounts, entry["minor"])
+    prefetch(st.wallets, entry["minor"] * st.head[0]["asset_count"])
+    prefetch(st.positions, slot)
+
+
 @helper
 def serve_queue(st, slot, lots, worth, tick, reason):
     """Deleverage what the book did not take; return (lots left, worth left).
@@ -105,6 +115,8 @@ def serve_queue(st, slot, lots, worth, tick, reason):
     while lots > 0 and head["queue_count"] > 0:
         pop_heap(st.queue, head["queue_count"])
         head["queue_count"] -= 1
+        if head["queue_count"] > 0:
+            fetch_next(st)
         entry = st.queue[head["queue_count"]]
         victim = entry["item"]
         if victim == passed or not is_standing(st, entry):
@@ -118,7 +130,7 @@ def serve_queue(st, slot, lots, worth, tick, reason):
             passed = victim
             continue
         entry["item"] = NIL  # its position changes, and is ranked anew
-        deleverage(st, slot, victim, part, price, tick, length, rank, -entry["key"])
+        deleverage(st, slot, victim, equity, part, price, tick, length, rank, -entry["key"])
         lots -= part
         worth -= price
     put_back(st, end)

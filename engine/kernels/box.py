@@ -20,13 +20,20 @@ from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, inf
 from numba.experimental import structref
 from numba.extending import intrinsic, models, register_model
 
-from engine._jit import JIT_DISABLED, helper
+from engine._jit import JIT_DISABLED, helper, inlined
 from engine.layout import BOX_WORDS, EVENT, REPORT, STATE_DTYPES, State
 
 FIELDS = State._fields
 DTYPES = {**STATE_DTYPES, "events": EVENT, "reports": REPORT}  # of everything a helper may index
 EVENTS_WORD = 2 * len(FIELDS)  # where in the box the events' address stands, then their length, then their keeper
 KEEPER_WORD = EVENTS_WORD + 2
+
+
+@inlined
+def longer_than(length):
+    """Return the length of the buffer after one of `length`: one command may have an event for every account."""
+    return length * 8 if length < (1 << 18) else length * 2
+
 
 if JIT_DISABLED:
 
@@ -74,9 +81,9 @@ if JIT_DISABLED:
             record[name] = 0
 
     def grow_events(st):
-        """Replace the event buffer by one of twice the length."""
+        """Replace the event buffer by a longer one."""
         old = st.keeper.events
-        st.keeper.events = np.empty(2 * len(old), EVENT)
+        st.keeper.events = np.empty(longer_than(len(old)), EVENT)
         st.keeper.events[: len(old)] = old
 
 else:
@@ -315,10 +322,10 @@ else:
 
     @helper
     def grow_events(st):
-        """Replace the event buffer by one of twice the length."""
+        """Replace the event buffer by a longer one."""
         keeper = borrow_keeper(st)
         old = keeper.events
-        longer = np.empty(2 * len(old), EVENT)
+        longer = np.empty(longer_than(len(old)), EVENT)
         longer[: len(old)] = old
         keeper.events = longer
         write_events(st, longer.ctypes.data, len(longer))

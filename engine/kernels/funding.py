@@ -2,17 +2,17 @@
 
 import numpy as np
 
-from engine._jit import helper
+from engine._jit import helper, hot
 from engine.codes import BAD_AMOUNT, EXTERNAL, FUNDING_PAYMENT, ISOLATED, NO_MARK, OK, PPB
 from engine.kernels.account import wallet_index
 from engine.kernels.emit import emit
 from engine.kernels.fixed import mul_div_floor
 from engine.kernels.margin import domain_of, find_position, value_at_mark
-from engine.kernels.trigger import touch
+from engine.kernels.trigger import touch_equity
 from engine.layout import NIL
 
 
-@helper
+@hot
 def pay_position(st, slot, rate_ppb):
     """Book one position's payment; return it, received positive.
 
@@ -36,7 +36,7 @@ def pay_position(st, slot, rate_ppb):
     else:
         st.wallets[wallet_index(st, slot)]["balance_quote"] += received
     if account != EXTERNAL:
-        touch(st, domain_of(st, slot))
+        touch_equity(st, domain_of(st, slot), received)
     return received
 
 

@@ -1,69 +1,90 @@
-"""A binary heap of (key, tie, minor, item) records, smallest first; the order is total, so no layout shows through.
+"""A heap of (key, tie, minor, item) records, smallest first; the order is total, so no layout shows through.
 
-It serves both the liquidations of a round (STEP-003) and the ADL queue (ADL-002).
+Four children to a node: half the levels of a binary heap, and siblings lie in two cache lines.  What sinks or rises is
+held aside and written once, where it stays.  It serves both the liquidations of a round (STEP-003) and the ADL queue
+(ADL-002).
 """
 
 import numpy as np
 
-from engine._jit import helper
+from engine._jit import helper, hot, inlined
 
 
-@helper
-def precedes(heap, a, b):
-    """Return whether record `a` comes before record `b`."""
-    left, right = heap[a], heap[b]
-    if left["key"] != right["key"]:
-        return left["key"] < right["key"]
-    if left["tie"] != right["tie"]:
-        return left["tie"] < right["tie"]
-    return left["minor"] < right["minor"]
+@hot
+def is_before(record, key, tie, minor):
+    """Return whether a record comes before one with these fields."""
+    if record["key"] != key:
+        return record["key"] < key
+    if record["tie"] != tie:
+        return record["tie"] < tie
+    return record["minor"] < minor
 
 
-@helper
-def swap(heap, a, b):
-    """Exchange two records."""
-    left, right = heap[a], heap[b]
-    key, tie, minor, item = left["key"], left["tie"], left["minor"], left["item"]
-    left["key"], left["tie"], left["minor"], left["item"] = right["key"], right["tie"], right["minor"], right["item"]
-    right["key"], right["tie"], right["minor"], right["item"] = key, tie, minor, item
+@inlined
+def write_record(heap, at, key, tie, minor, item):
+    """Write a record."""
+    record = heap[at]
+    record["key"] = key
+    record["tie"] = tie
+    record["minor"] = minor
+    record["item"] = item
+
+
+@inlined
+def copy_record(heap, to, source):
+    """Copy a record from one place to another."""
+    record = heap[source]
+    write_record(heap, to, record["key"], record["tie"], record["minor"], record["item"])
 
 
 @helper
 def sift_down(heap, count, at):
     """Restore the heap below position `at`; O(log count)."""
+    moved = heap[at]
+    key, tie, minor, item = moved["key"], moved["tie"], moved["minor"], moved["item"]
     while True:
-        child = 2 * at + 1
-        if child >= count:
-            return
-        if child + 1 < count and precedes(heap, child + 1, child):
-            child += 1
-        if not precedes(heap, child, at):
-            return
-        swap(heap, child, at)
+        first = 4 * at + 1
+        if first >= count:
+            break
+        child = first
+        for other in range(first + 1, min(first + 4, count)):
+            best = heap[child]
+            if is_before(heap[other], best["key"], best["tie"], best["minor"]):
+                child = other
+        if not is_before(heap[child], key, tie, minor):
+            break
+        copy_record(heap, at, child)
         at = child
+    write_record(heap, at, key, tie, minor, item)
 
 
 @helper
 def sift_up(heap, at):
     """Restore the heap above position `at`; O(log at)."""
+    moved = heap[at]
+    key, tie, minor, item = moved["key"], moved["tie"], moved["minor"], moved["item"]
     while at > 0:
-        parent = (at - 1) // 2
-        if not precedes(heap, at, parent):
-            return
-        swap(heap, at, parent)
-        at = parent
+        parent = heap[(at - 1) // 4]
+        if is_before(parent, key, tie, minor):
+            break
+        copy_record(heap, at, (at - 1) // 4)
+        at = (at - 1) // 4
+    write_record(heap, at, key, tie, minor, item)
 
 
 @helper
 def build_heap(heap, count):
     """Make the first `count` records a heap; O(count)."""
-    for at in range(count // 2 - 1, -1, -1):
+    for at in range((count - 2) // 4, -1, -1):
         sift_down(heap, count, at)
 
 
 @helper
 def pop_heap(heap, count):
     """Move the first record to position count - 1 and restore the heap before it; O(log count)."""
-    first = np.int64(0)
-    swap(heap, first, count - 1)
-    sift_down(heap, count - 1, first)
+    last = heap[count - 1]
+    key, tie, minor, item = last["key"], last["tie"], last["minor"], last["item"]
+    copy_record(heap, count - 1, 0)
+    write_record(heap, 0, key, tie, minor, item)
+    if count > 1:
+        sift_down(heap, count - 1, np.int64(0))

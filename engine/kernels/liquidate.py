@@ -44,7 +44,16 @@ from engine.kernels.margin import (
     value_at,
     value_at_mark,
 )
-from engine.kernels.trigger import asset_of, follow_last, hang_domain, hang_touched, read_flags, touch, write_flags
+from engine.kernels.trigger import (
+    asset_of,
+    fetch_ahead,
+    follow_last,
+    hang_domain,
+    hang_touched,
+    read_flags,
+    touch,
+    write_flags,
+)
 from engine.layout import CALLED, NIL, PENDING
 
 
@@ -330,6 +339,7 @@ def call_suspects(st):
     """
     called = np.int64(0)
     for at in range(st.head[0]["pending_count"]):
+        fetch_ahead(st, st.pending, at, st.head[0]["pending_count"])
         code = st.pending[at]
         equity, maintenance, _ = measure_domain(st, code)
         if equity >= maintenance and is_called(st, code, equity, maintenance):
@@ -355,6 +365,7 @@ def sort_suspects(st):
     count = head["pending_count"]
     head["pending_count"] = 0
     for at in range(count):
+        fetch_ahead(st, st.pending, at, count)
         code = st.pending[at]
         write_flags(st, code, read_flags(st, code) & ~PENDING)
         equity, maintenance, _ = measure_domain(st, code)

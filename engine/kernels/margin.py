@@ -76,7 +76,7 @@ def find_tier(st, market, notional):
     return tier
 
 
-@helper
+@hot
 def maintenance_of(st, market, notional):
     """Return the maintenance requirement of a position's notional.
 
@@ -117,7 +117,7 @@ def value_at_mark(st, slot):
     return value_at(st, market, st.markets[market]["mark_tick"], st.positions[slot]["qty_lot"])
 
 
-@helper
+@hot
 def position_maintenance(st, slot):
     """Return the maintenance requirement of one position at the mark."""
     return maintenance_of(st, np.int64(st.positions[slot]["market"]), abs(value_at_mark(st, slot)))

@@ -7,7 +7,7 @@ score is no longer the position's.
 
 import numpy as np
 
-from engine._jit import helper
+from engine._jit import helper, hot
 from engine.codes import CROSS, EXTERNAL, PPB
 from engine.kernels.fixed import mul_div_floor, saturate
 from engine.kernels.heap import build_heap, sift_up
@@ -15,7 +15,7 @@ from engine.kernels.margin import find_position, share_of, value_at_mark
 from engine.layout import NIL, QUEUED
 
 
-@helper
+@hot
 def score_bitmex(gain_quote, cost_quote, value_quote, share_quote):
     """Return the score in units of 1e-9: PnL% x effective leverage in profit, PnL% / leverage in loss.
 
@@ -28,7 +28,7 @@ def score_bitmex(gain_quote, cost_quote, value_quote, share_quote):
     return saturate(mul_div_floor(rate, PPB, max(leverage, 1)))
 
 
-@helper
+@hot
 def rank_position(st, slot, side):
     """Return (whether a position is a candidate on `side`, its heap key).
 

@@ -8,8 +8,9 @@ is healthy.
 
 import numpy as np
 
-from engine._jit import helper, inlined
+from engine._jit import helper, hot, inlined
 from engine.codes import CROSS, EXTERNAL, MARK_LAST, MARK_MOVED, PPM, PRICE_MAX_LIMIT
+from engine.kernels.box import prefetch
 from engine.kernels.emit import emit
 from engine.kernels.fixed import mul_div_ceil, mul_div_floor
 from engine.kernels.ladder import hang_node, unhang_node
@@ -209,16 +210,17 @@ def hang_part(st, slot, slack, factor_ppm):
 
 
 @helper
-def hang_cross(st, code, factor_ppm, equity, maintenance, count):
-    """Hang all positions of a healthy cross domain."""
+def hang_cross(st, code, factor_ppm, slack, maintenance, count):
+    """Hang all positions of a healthy cross domain; `slack` is what they may lose together."""
     assets = st.head[0]["asset_count"]
     asset = (code >> 1) % assets
-    slack = max(equity - mul_div_ceil(maintenance, factor_ppm, PPM) - 2 * count, 0)
+    wallet = st.wallets[code >> 1]
+    slack = max(slack - 2 * count, 0)
     slot = np.int64(st.accounts[(code >> 1) // assets]["positions_head"])
     while slot != NIL:
         if is_cross(st, slot, asset):
             if count == 1:
-                hang_single(st, slot, st.wallets[code >> 1]["balance_quote"], factor_ppm)
+                hang_single(st, slot, wallet["balance_quote"] - wallet["spare_quote"], factor_ppm)
             else:
                 part = mul_div_floor(slack, position_maintenance(st, slot), maintenance)
                 hang_part(st, slot, part, factor_ppm)
@@ -248,25 +250,78 @@ def asset_of(st, code):
     return np.int64(st.markets[st.positions[code >> 1]["market"]]["asset"])
 
 
+@inlined
+def set_spare(st, code, spare_quote):
+    """Note what a domain's equity may lose without hanging at another price."""
+    if code & 1:
+        st.wallets[code >> 1]["spare_quote"] = spare_quote
+    else:
+        st.positions[code >> 1]["spare_quote"] = spare_quote
+
+
+@inlined
+def get_spare(st, code):
+    """Return what a domain's equity may lose without hanging at another price."""
+    if code & 1:
+        return st.wallets[code >> 1]["spare_quote"]
+    return st.positions[code >> 1]["spare_quote"]
+
+
+@hot
+def touch_equity(st, code, change_quote):
+    """Note that a domain's equity changed, and nothing else: while its spare covers that, it may hang where it hangs.
+
+    One that was called is hung anew all the same, because it may now be called again (STEP-005).
+    Source: MARGIN-010.
+    """
+    spare = get_spare(st, code) + change_quote
+    if spare >= 0 and not read_flags(st, code) & CALLED:
+        set_spare(st, code, spare)
+    else:
+        touch(st, code)
+
+
 @helper
 def hang_domain(st, code):
     """Hang a domain where it next needs a call or a liquidation, or suspect it if it needs one now.
 
-    Source: MARGIN-010.
+    One with much to lose hangs an eighth of that too early, so that funding needs not hang it anew: it is popped, and
+    found healthy, at most a few times more on the way.  Source: MARGIN-010.
     """
     take_down_domain(st, code)
+    set_spare(st, code, np.int64(0))
     equity, maintenance, count = measure_domain(st, code)
     factor_ppm = np.int64(PPM)
     call_ppm = st.assets[asset_of(st, code)]["call_ppm"]
     if call_ppm > 0 and not read_flags(st, code) & CALLED:
         factor_ppm = call_ppm
-    if equity < maintenance or equity < mul_div_ceil(maintenance, factor_ppm, PPM):
+    slack = equity - mul_div_ceil(maintenance, factor_ppm, PPM)
+    if equity < maintenance or slack < 0:
         suspect(st, code)
     elif count > 0:
+        spare = slack >> 3 if slack > 2 * maintenance else np.int64(0)
+        set_spare(st, code, spare)
         if code & 1:
-            hang_cross(st, code, factor_ppm, equity, maintenance, count)
+            hang_cross(st, code, factor_ppm, slack - spare, maintenance, count)
         else:
-            hang_single(st, code >> 1, st.positions[code >> 1]["margin_quote"], factor_ppm)
+            hang_single(st, code >> 1, st.positions[code >> 1]["margin_quote"] - spare, factor_ppm)
+
+
+@inlined
+def fetch_ahead(st, codes, at, count):
+    """Have the processor fetch the domains that come up soon in a list: first the wallet, later the position."""
+    if at + 8 < count:
+        code = codes[at + 8]
+        if code & 1:
+            prefetch(st.wallets, code >> 1)
+            prefetch(st.accounts, (code >> 1) // st.head[0]["asset_count"])
+    if at + 4 < count:
+        code = codes[at + 4]
+        slot = code >> 1
+        if code & 1:
+            slot = np.int64(st.accounts[slot // st.head[0]["asset_count"]]["positions_head"])
+        if slot != NIL:
+            prefetch(st.positions, slot)
 
 
 @helper
@@ -274,6 +329,7 @@ def hang_touched(st):
     """Hang anew every domain that changed."""
     head = st.head[0]
     for at in range(head["touched_count"]):
+        fetch_ahead(st, st.touched, at, head["touched_count"])
         code = st.touched[at]
         refresh_domain(st, code)
         write_flags(st, code, read_flags(st, code) & ~TOUCHED)

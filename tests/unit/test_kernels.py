@@ -12,7 +12,7 @@ from engine import codes
 from engine.bench.matching import make_engine, run_workload
 from engine.exchange import Capacity, CompiledEngine
 from engine.kernels import bits, fixed, heap
-from engine.layout import HEAP, LEAF_TICKS, MESSAGE, NIL, PAGE_TICKS, REPORT
+from engine.layout import COMMAND, HEAP, LEAF_TICKS, MESSAGE, NIL, PAGE_TICKS, REPORT
 from tests.mirror.streams import Command, make_setup, pack_commands
 
 INT = st.integers(-(2**62), 2**62)
@@ -265,3 +265,24 @@ def test_events_may_outgrow_their_buffer():
     parts = [single.apply(rows[at : at + 1]) for at in range(len(rows))]
     assert events[: sum(map(len, parts))].tobytes() == b"".join(part.tobytes() for part in parts)
     assert (events["kind"][-9000:] == codes.REJECTED).all()
+
+
+def test_events_are_the_callers_while_held():
+    """A buffer of events is written to again only when nobody has any part of it any more.
+
+    Source: STATE-003.
+    """
+    engine = make_engine()
+
+    def reject(first):
+        rows = np.zeros(5_000, COMMAND)
+        rows["kind"], rows["order_id"] = 99, np.arange(first, first + 5_000)
+        return engine.apply(rows)
+
+    kept = [reject(first)[7:] for first in range(0, 30_000, 5_000)]
+    for at, events in enumerate(kept):
+        assert events["order_id"].tolist() == list(range(5_000 * at + 7, 5_000 * (at + 1)))
+    kept.clear()
+    del events
+    places = {reject(first).ctypes.data for first in range(0, 30_000, 5_000)}
+    assert len(places) <= 3  # two are held back for this, and the loop's own
