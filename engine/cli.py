@@ -152,6 +152,12 @@ def _add_bench(verbs: Any) -> None:
     )
     latency.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     latency.set_defaults(verb=run_bench_latency)
+    risk = kinds.add_parser("risk", help="the chain behind a fill with many accounts: what each part of it costs")
+    risk.add_argument("--only", action="append", metavar="FIGURE", help="marks, loop, crash, adl, funding, threads")
+    risk.add_argument("--accounts", type=_positive, default=1_000_000, metavar="N", help="the largest crowd")
+    risk.add_argument("--count", type=_positive, default=1_000_000, metavar="N", help="new orders of the order flow")
+    risk.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    risk.set_defaults(verb=run_bench_risk)
 
 
 def _add_replay(verbs: Any) -> None:
@@ -625,3 +631,20 @@ def run_bench_latency(options: argparse.Namespace) -> int:
         print("\n" + latency.format_titles("service time in us, without the wait: what coordinated omission shows", ()))
         print("\n".join(map(latency.format_service, shown)))
     return int(not all(row["same_reports"] for row in shown))
+
+
+def run_bench_risk(options: argparse.Namespace) -> int:
+    """Time the chain behind a fill.
+
+    Source: CLI-002.
+    """
+    from engine.bench.risk import bench_risk, format_figure
+
+    facts: dict[str, Any] = {"schema": 1, "accounts": options.accounts}
+    for name, found in bench_risk(options.only, options.accounts, options.count):
+        facts |= {key: value for key, value in found.items() if key != "rows"} | {name: found["rows"]}
+        if not options.json:
+            print(format_figure(name, found), flush=True)
+    if options.json:
+        print(json.dumps(facts))
+    return 0

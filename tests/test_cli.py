@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import engine.bench.latency
+import engine.bench.risk
 import engine.replay.runner
 from engine import Exchange, load_market
 from engine.audit import Auditor
@@ -620,3 +621,33 @@ def test_docs(capsys):
     assert "formats" in capsys.readouterr().out
     assert main(["docs", "nothing"]) == 2
     assert find_rule("**A-001** one\ntwo\n\n**A-002** three\n# head", "A-001") == "**A-001** one\ntwo"
+
+
+def test_bench_risk(capsys):
+    """Every figure has its key and its rows, and counts what it was to do: a tenth liquidated, everyone paid.
+
+    Source: CLI-002.
+    """
+    assert main(["bench", "risk", "--accounts", "2000", "--count", "500", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    keys = "mark_flat_ratio loop_over_matching us_per_liquidation bytes_per_account adl_heap_ms adl_victim_us"
+    assert set(found) >= {*keys.split(), "funding_ms", "thread_scaling", *engine.bench.risk.FIGURES}
+    assert [row["liquidations"] for row in found["crash"]] == [200, 200]
+    assert [row["payments"] for row in found["funding"]] == [2_001, 2_001]  # the outside pays too
+    assert all(row["burst_victims"] >= 20 and row["queue_victims"] == 1 for row in found["adl"])
+    assert {(row["mode"], row["markets"]) for row in found["marks"]} == {
+        (mode, markets) for mode in ("isolated", "cross") for markets in (1, 8)
+    }
+
+
+def test_bench_risk_prints_what_is_asked_for(capsys):
+    """One figure alone is one table; an unknown one is refused before anything runs.
+
+    Source: CLI-002.
+    """
+    assert main(["bench", "risk", "--only", "funding", "--accounts", "100"]) == 0
+    assert capsys.readouterr().out.startswith("funding: funding_ms ")
+    assert main(["bench", "risk", "--only", "funding", "--only", "moon"]) == 5
+    shown = capsys.readouterr()
+    assert "moon" in shown.err
+    assert not shown.out
