@@ -19,15 +19,20 @@ def _source_digest() -> str:
     old machine code.  Keying the folder by all of them cannot.
     """
     root = Path(__file__).parent
-    files = [root / "_jit.py", root / "codes.py", root / "layout.py", *sorted((root / "kernels").glob("*.py"))]
+    files = [root / name for name in ("_jit.py", "_probe.py", "codes.py", "layout.py")]
+    files += sorted((root / "kernels").glob("*.py"))
     return hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=8).hexdigest()
 
 
 JIT_DISABLED = bool(numba.config.DISABLE_JIT)  # type: ignore[attr-defined]
+PROFILED = os.environ.get("PERP_ENGINE_PROFILE") == "1"  # the instrumented build: see _probe.py
 
-if not os.environ.get("NUMBA_CACHE_DIR"):  # the user's own choice wins
+_folder = os.environ.get("NUMBA_CACHE_DIR")  # the user's own choice wins
+if not _folder:
     _base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    numba.config.CACHE_DIR = str(_base / "perp-engine" / _source_digest())  # type: ignore[attr-defined]
+    _folder = str(_base / "perp-engine" / _source_digest())
+# what is instrumented must never be taken for what is not
+numba.config.CACHE_DIR = _folder + ("-profile" if PROFILED else "")  # type: ignore[attr-defined]
 
 
 def kernel(fn: Callable[P, R]) -> Callable[P, R]:

@@ -158,6 +158,13 @@ def _add_bench(verbs: Any) -> None:
     risk.add_argument("--count", type=_positive, default=1_000_000, metavar="N", help="new orders of the order flow")
     risk.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     risk.set_defaults(verb=run_bench_risk)
+    step = kinds.add_parser("step", help="where the time of commands goes: matching, margin, triggers, events ...")
+    step.add_argument("--count", type=_positive, default=200_000, metavar="N", help="new orders (default %(default)s)")
+    step.add_argument(
+        "--accounts", type=_positive, default=20_000, metavar="N", help="in each workload (default %(default)s)"
+    )
+    step.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    step.set_defaults(verb=run_bench_step)
 
 
 def _add_replay(verbs: Any) -> None:
@@ -477,7 +484,7 @@ def run_doctor(options: argparse.Namespace) -> int:
         "kernels": f"compiled, {count} files" if count else "not compiled yet: perp warm",
         "demo": str(find_demo()),
     }
-    variables = ("NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK", "XDG_CACHE_HOME")
+    variables = ("NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK", "XDG_CACHE_HOME", "PERP_ENGINE_PROFILE")
     found = [f"{name}={os.environ[name]}" for name in variables if name in os.environ]
     facts["environment"] = ", ".join(found) or "plain"
     return _print_facts(facts, options.json)
@@ -647,4 +654,25 @@ def run_bench_risk(options: argparse.Namespace) -> int:
             print(format_figure(name, found), flush=True)
     if options.json:
         print(json.dumps(facts))
+    return 0
+
+
+def run_bench_step(options: argparse.Namespace) -> int:
+    """Time three workloads phase by phase; in the instrumented build, which it calls, print that build's figures.
+
+    Source: CLI-002.
+    """
+    from engine._jit import PROFILED
+    from engine.bench import step
+
+    _load_kernels()
+    if PROFILED:
+        print(json.dumps(step.run_instrumented(options.count, options.accounts)))
+        return 0
+    found = step.bench_step(options.count, options.accounts)
+    if options.json:
+        print(json.dumps({"schema": 1, **found}))
+        return 0
+    print(f"{found['accounts']:,} accounts; a probe costs {found['probe_cycles']} cycles, which are subtracted\n")
+    print("\n".join(map(step.format_table, found["workloads"])), end="")
     return 0

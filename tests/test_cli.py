@@ -590,6 +590,42 @@ def test_bench_latency_tells_wrong_reports(capsys, monkeypatch):
     assert "NOT the reports" in capsys.readouterr().out
 
 
+def test_bench_step(capsys, monkeypatch):
+    """Both builds do the same, here compiled and instrumented Python, and the shares of each workload are a whole."""
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # of the child: it would compile for a minute
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    given = ["bench", "step", "--count", "40", "--accounts", "20"]
+    assert main([*given, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["schema"] == 1
+    assert found["accounts"] == 20
+    assert [row["workload"] for row in found["workloads"]] == ["order flow", "crash", "funding"]
+    for row in found["workloads"]:
+        assert row["units"] > 0
+        assert row["ns_per_unit"] > 0
+        assert abs(sum(phase["share"] for phase in row["phases"].values()) - 1) < 0.01
+    orders, crash, funding = (row["phases"] for row in found["workloads"])
+    # every phase is entered where its work is done
+    for name in ("commands", "matching", "positions", "margin", "triggers", "events"):
+        assert orders[name]["entered_per_unit"] > 0, name
+    for name in ("liquidation", "fund", "ADL"):
+        assert crash[name]["entered_per_unit"] > 0, name
+        assert orders[name]["entered_per_unit"] < crash[name]["entered_per_unit"], name
+    assert crash["liquidation"]["entered_per_unit"] == 1
+    assert funding["funding"]["entered_per_unit"] == round(20 / found["workloads"][2]["units"], 3)
+    assert main(given) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines if line.endswith("ns each")] == ["order flow", "crash", "funding"]
+    assert any(line.startswith("ADL  ") for line in lines)
+
+
+def test_bench_step_tells_a_failing_child(capfd, monkeypatch):
+    """Source: CLI-002."""
+    monkeypatch.setattr(sys, "executable", "false")
+    assert main(["bench", "step", "--count", "1", "--accounts", "2"]) == 1
+    assert "instrumented build ended with exit status 1" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("what", ["matching", "latency"])
 @pytest.mark.parametrize(
     ("more", "texts"),

@@ -14,38 +14,31 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from engine.bench.challenge import CANCEL as DROP
-from engine.bench.challenge import NEW, Messages, make_workload
+from engine.bench.challenge import SEED, make_workload
+from engine.bench.flow import START_MID, make_rows, map_messages
 from engine.bench.matching import MARKET, REPORTS_PER_MESSAGE, make_engine, run_workload
 from engine.codes import (
     ADL_FILL,
-    AMEND,
     ASSIGN,
-    CANCEL,
     DEPOSIT,
     FUND_DEPOSIT,
     FUNDING,
     FUNDING_PAYMENT,
-    GTC,
-    IOC,
     LEVEL,
     LIQUIDATION_FILL,
     LIQUIDATION_STARTED,
     MARK,
     MARK_MOVED,
-    PLACE,
     REJECTED,
     SET_LEVERAGE,
 )
 from engine.compiled import CHUNK, Capacity, CompiledEngine, Rows
 from engine.contract import Market, Tier, build_setup
 from engine.errors import ConfigError, InvariantError
-from engine.layout import COMMAND, EVENT, REPORT
+from engine.layout import EVENT, REPORT
 
 ROUNDS = 3
-SEED = 23
 START_TICK = 1_000_000
-START_MID = 33_504  # the challenge's start mid, 167.52, in its ticks of 0.005
 MODES = ("isolated", "cross")
 TIERS = (
     Tier(floor=Decimal(0), initial=Decimal("0.01"), maintenance=Decimal("0.005")),
@@ -67,15 +60,6 @@ def make_market(index: int, mode: str) -> Market:
         liquidation_collar=Decimal("0.5"),
         tiers=TIERS,
     )
-
-
-def make_rows(count: int, kind: Any, **fields: Any) -> Rows:
-    """Return COMMAND rows; `kind` and fields are a value or an array."""
-    rows = np.zeros(count, COMMAND)
-    rows["kind"] = kind
-    for name, values in fields.items():
-        rows[name] = values
-    return rows
 
 
 def make_crowd(
@@ -173,21 +157,6 @@ def bench_marks(accounts: int) -> dict[str, Any]:
                 row = {"mode": mode, "markets": markets, "accounts": size, "ns_per_mark": round(ns, 1)}
                 rows.append(row | {"beside_smallest": round(ns / first, 2)})
     return {"mark_flat_ratio": round(ratio, 2), "rows": rows}
-
-
-def map_messages(messages: Messages, accounts: int) -> Rows:
-    """Return the challenge's messages as commands, every order id an account's of its own draw."""
-    kinds = np.where(messages["kind"] == NEW, PLACE, np.where(messages["kind"] == DROP, CANCEL, AMEND))
-    return make_rows(
-        len(messages),
-        kinds,
-        order_id=messages["order_id"],
-        side=1 - 2 * messages["side"].astype(np.int64),
-        qty_lot=messages["qty"],
-        price_tick=messages["price"],
-        tif=np.where(messages["ioc"] != 0, IOC, GTC),
-        account=1 + (messages["order_id"] * 2_654_435_761 % (1 << 32) * accounts >> 32),
-    )
 
 
 def make_traders(accounts: int) -> CompiledEngine:

@@ -6,6 +6,7 @@ Source: MONEY-001.
 import numpy as np
 
 from engine._jit import helper, hot
+from engine._probe import phase
 from engine.codes import EXTERNAL, ISOLATED, PPM, SATURATED
 from engine.kernels.fixed import mul_div_ceil, mul_div_floor
 from engine.kernels.margin import initial_rate, value_at_mark
@@ -69,6 +70,7 @@ def cut_cost(st, slot, lots):
 
 
 @helper
+@phase("positions")
 def close_lots(st, slot, lots, worth_quote):
     """Close `lots` of a position for `worth_quote` (signed as the position) and return (realised, margin change).
 
@@ -95,6 +97,7 @@ def close_lots(st, slot, lots, worth_quote):
 
 
 @helper
+@phase("positions")
 def settle_lots(st, slot, lots, share_quote):
     """Close `lots` of a liquidated position at their share of the bankruptcy value; return its margin change.
 
@@ -134,6 +137,7 @@ def open_lots(st, slot, side, lots, value_quote):
 
 
 @helper
+@phase("positions")
 def fill_position(st, slot, side, lots, price_tick, fee_quote):
     """Book one side of a trade: fee, then what it closes, then what it opens; return its margin change.
 
@@ -168,6 +172,7 @@ def guard_balance(st, slot):
 
 
 @helper
+@phase("positions")
 def bring_position(st, slot, side, lots, value_quote, margin_quote, cash_quote):
     """Give a flat position `lots` at a cost, its collateral as margin and cash.
 

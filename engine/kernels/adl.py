@@ -3,6 +3,7 @@
 import numpy as np
 
 from engine._jit import helper, inlined
+from engine._probe import phase
 from engine.codes import ADL_FILL, ADL_NOTICE, ADL_STARTED, BY_ADL, ISOLATED
 from engine.kernels.account import close_lots, fee_of, pay_fee, settle_lots, wallet_index
 from engine.kernels.book import cancel_owned
@@ -92,6 +93,7 @@ def fetch_next(st):
 
 
 @helper
+@phase("ADL")
 def serve_queue(st, slot, lots, worth, tick, reason):
     """Deleverage what the book did not take; return (lots left, worth left).
 

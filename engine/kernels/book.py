@@ -7,6 +7,7 @@ the outside's (account 0) are neither.
 import numpy as np
 
 from engine._jit import helper, hot, inlined
+from engine._probe import phase
 from engine.codes import (
     BUY,
     BY_REDUCE_ONLY,
@@ -69,6 +70,7 @@ def count_resting(st, slot, lots):
 
 
 @hot
+@phase("matching")
 def rest_order(st, market, position, side, price_tick, lots, order_id, flags):
     """Queue an order behind what stands at its price; the batch loop has seen to a free slot.
 
@@ -108,6 +110,7 @@ def rest_order(st, market, position, side, price_tick, lots, order_id, flags):
 
 
 @hot
+@phase("matching")
 def remove_order(st, slot):
     """Take an order out of the book, its id map and its owner's list, and free its slot."""
     order = st.orders[slot]
@@ -131,6 +134,7 @@ def remove_order(st, slot):
 
 
 @hot
+@phase("matching")
 def shrink_order(st, slot, lots):
     """Take `lots` off an order in its place; at nothing left it is removed."""
     order = st.orders[slot]
@@ -144,6 +148,7 @@ def shrink_order(st, slot, lots):
 
 
 @hot
+@phase("matching")
 def cancel_order(st, slot, reason):
     """Remove an account's order and say so."""
     order = st.orders[slot]
@@ -247,6 +252,7 @@ def prevent_self_trade(st, slot, flags):
 
 
 @helper
+@phase("matching")
 def match_order(st, market, taker, side, lots, limit_tick, order_id, flags):
     """Trade an incoming order while it crosses; return (lots left, why it ended early or 0).
 
@@ -277,6 +283,7 @@ def match_order(st, market, taker, side, lots, limit_tick, order_id, flags):
 
 
 @helper
+@phase("matching")
 def can_fill(st, market, account, side, lots, limit_tick, flags):
     """Return whether the orders inside the limit surely hold `lots`.
 

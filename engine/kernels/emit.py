@@ -3,10 +3,12 @@
 import numpy as np
 
 from engine._jit import helper, inlined
+from engine._probe import phase
 from engine.kernels.box import clear, grow_events
 
 
 @helper
+@phase("events")
 def append_event(st, kind, code, market, account):
     """Append an event and return it; all fields not given here are 0."""
     head = st.head[0]

@@ -3,6 +3,7 @@
 import numpy as np
 
 from engine._jit import helper
+from engine._probe import phase
 from engine.codes import DEFICIT, FUND_CREDIT, FUND_DEBIT, HAIRCUT, ISOLATED
 from engine.kernels.account import wallet_index
 from engine.kernels.emit import emit
@@ -19,6 +20,7 @@ def fund_of(st, market):
 
 
 @helper
+@phase("fund")
 def credit_fund(st, market, account, amount_quote, fee_quote):
     """Pay a surplus into the market's fund; `fee_quote` of it is the liquidation fee.
 
@@ -35,6 +37,7 @@ def credit_fund(st, market, account, amount_quote, fee_quote):
 
 
 @helper
+@phase("fund")
 def add_to_fund(st, number, amount_quote):
     """Raise a fund; its low follows until it has been drawn on."""
     fund = st.funds[number]
@@ -44,6 +47,7 @@ def add_to_fund(st, number, amount_quote):
 
 
 @helper
+@phase("fund")
 def debit_fund(st, market, account, amount_quote, deficit_id):
     """Draw on the market's fund for a deficit; the caller never asks for more than it holds.
 
@@ -75,6 +79,7 @@ def next_deficit(st):
 
 
 @helper
+@phase("fund")
 def emit_deficit(st, deficit_id, market, account, side, price_tick, lots, amount_quote):
     """Emit a deficit and return it; the caller names the payers.
 
@@ -163,6 +168,7 @@ def cut_winners(st, market, lack_quote, deficit_id):
 
 
 @helper
+@phase("fund")
 def cover_deficit(st, deficit_id, market, account, side, price_tick, lots, amount_quote):
     """Have a deficit paid by the fund as far as it goes, then by haircut; book the rest as insolvency.
 

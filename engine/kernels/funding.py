@@ -3,6 +3,7 @@
 import numpy as np
 
 from engine._jit import helper, hot
+from engine._probe import phase
 from engine.codes import BAD_AMOUNT, EXTERNAL, FUNDING_PAYMENT, ISOLATED, NO_MARK, OK, PPB
 from engine.kernels.account import wallet_index
 from engine.kernels.emit import emit
@@ -41,6 +42,7 @@ def pay_position(st, slot, rate_ppb):
 
 
 @helper
+@phase("funding")
 def pay_funding(st, command):
     """Apply a funding command.
 

@@ -7,6 +7,7 @@ an entry's home is known without the order.
 import numpy as np
 
 from engine._jit import hot, inlined, kernel
+from engine._probe import phase
 from engine.kernels.bits import highest
 from engine.layout import NIL
 
@@ -25,6 +26,7 @@ def shift_of(size):
 
 
 @hot
+@phase("matching")
 def find_id(st, order_id):
     """Return the slot of a resting order, or NIL."""
     idmap = st.idmap

@@ -3,6 +3,7 @@
 import numpy as np
 
 from engine._jit import helper, hot
+from engine._probe import phase
 from engine.codes import (
     BOOK_EMPTY,
     BROKEN_ROUNDS,
@@ -269,6 +270,7 @@ def cancel_account(st, account):
 
 
 @helper
+@phase("liquidation")
 def liquidate_domain(st, code):
     """Liquidate a domain in full.
 
@@ -382,6 +384,7 @@ def sort_suspects(st):
 
 
 @helper
+@phase("triggers")
 def run_rounds(st):
     """Look at the suspected domains, and liquidate, until none is suspected; return OK or BROKEN_ROUNDS.
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from engine._jit import helper, hot, inlined
+from engine._probe import phase
 from engine.codes import CROSS, ISOLATED, PPM, TIERS_MAX
 from engine.kernels.fixed import mul_div_ceil, mul_div_floor
 from engine.layout import NIL
@@ -26,6 +27,7 @@ def find_position(st, account, market):
 
 
 @helper
+@phase("positions")
 def make_position(st, account, market):
     """Return the slot of an account's position, created flat with the market's defaults if there is none.
 
@@ -150,6 +152,7 @@ def measure_cross(st, account, asset):
 
 
 @helper
+@phase("margin")
 def measure_isolated(st, slot):
     """Return (equity, maintenance, positions) of an isolated position; all 0 when it is flat.
 
@@ -163,6 +166,7 @@ def measure_isolated(st, slot):
 
 
 @helper
+@phase("margin")
 def measure_domain(st, code):
     """Return (equity, maintenance, positions) of a domain: odd codes are wallets, even ones isolated positions.
 
@@ -185,6 +189,7 @@ def domain_of(st, slot):
 
 
 @helper
+@phase("margin")
 def share_of(st, slot):
     """Return a position's share of its domain's equity, in proportion to maintenance.
 
@@ -233,6 +238,7 @@ def measure_room(st, account, asset, chosen, reach):
 
 
 @helper
+@phase("margin")
 def measure_free(st, account, asset):
     """Return (free collateral, withdrawable) of an account in an asset.
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from engine._jit import helper, hot, inlined
+from engine._probe import phase
 from engine.codes import (
     ACCEPTED,
     AMENDED,
@@ -122,6 +123,7 @@ def check_reach(st, slot, side, lots):
 
 
 @hot
+@phase("margin")
 def check_margin(st, slot, side, lots, limit_tick):
     """Return OK if the account can carry an order, INSUFFICIENT_MARGIN if not.
 

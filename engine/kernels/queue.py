@@ -8,6 +8,7 @@ score is no longer the position's.
 import numpy as np
 
 from engine._jit import helper, hot
+from engine._probe import phase
 from engine.codes import CROSS, EXTERNAL, PPB
 from engine.kernels.fixed import mul_div_floor, saturate
 from engine.kernels.heap import build_heap, sift_up
@@ -82,6 +83,7 @@ def build_queue(st, market, side):
 
 
 @helper
+@phase("ADL")
 def refresh_domain(st, code):
     """Rank anew the position a changed domain has in the market of the standing queue, if one stands.
 

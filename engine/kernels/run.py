@@ -3,6 +3,7 @@
 import numpy as np
 
 from engine._jit import helper, inlined, kernel
+from engine._probe import phase
 from engine.codes import (
     ACCOUNTS_FULL,
     AMEND,
@@ -220,6 +221,7 @@ def look_ahead(st, near, far):
 
 
 @kernel
+@phase("commands")
 def run_batch(box, events, commands):
     """Apply `commands` in order until done, or until something needs the shell.
 

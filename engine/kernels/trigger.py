@@ -9,6 +9,7 @@ is healthy.
 import numpy as np
 
 from engine._jit import helper, hot, inlined
+from engine._probe import phase
 from engine.codes import CROSS, EXTERNAL, MARK_LAST, MARK_MOVED, PPM, PRICE_MAX_LIMIT
 from engine.kernels.box import prefetch
 from engine.kernels.emit import emit
@@ -45,6 +46,7 @@ def write_flags(st, code, flags):
 
 
 @helper
+@phase("triggers")
 def touch(st, code):
     """Note that a domain's equity or positions changed: it is hung anew, and may be called again.
 
@@ -268,6 +270,7 @@ def get_spare(st, code):
 
 
 @hot
+@phase("triggers")
 def touch_equity(st, code, change_quote):
     """Note that a domain's equity changed, and nothing else: while its spare covers that, it may hang where it hangs.
 
@@ -282,6 +285,7 @@ def touch_equity(st, code, change_quote):
 
 
 @helper
+@phase("triggers")
 def hang_domain(st, code):
     """Hang a domain where it next needs a call or a liquidation, or suspect it if it needs one now.
 
@@ -325,6 +329,7 @@ def fetch_ahead(st, codes, at, count):
 
 
 @helper
+@phase("triggers")
 def hang_touched(st):
     """Hang anew every domain that changed."""
     head = st.head[0]
@@ -338,6 +343,7 @@ def hang_touched(st):
 
 
 @helper
+@phase("triggers")
 def set_mark(st, market, tick):
     """Move a mark price and suspect whoever hangs at or behind it: O(crossed), never O(accounts).
 
@@ -370,6 +376,7 @@ def pop_best(st, market, tick):
 
 
 @helper
+@phase("triggers")
 def follow_last(st):
     """Let the marks of markets marked by their last trade follow it.
 
@@ -382,6 +389,7 @@ def follow_last(st):
 
 
 @helper
+@phase("triggers")
 def touch_account(st, account, slot):
     """Touch the domains a change of a position concerns: its own, and the account's cross domain.
 
