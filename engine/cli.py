@@ -153,7 +153,9 @@ def _add_bench(verbs: Any) -> None:
     latency.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     latency.set_defaults(verb=run_bench_latency)
     risk = kinds.add_parser("risk", help="the chain behind a fill with many accounts: what each part of it costs")
-    risk.add_argument("--only", action="append", metavar="FIGURE", help="marks, loop, crash, adl, funding, threads")
+    risk.add_argument(
+        "--only", action="append", metavar="FIGURE", help="marks, pops, loop, crash, adl, funding, threads"
+    )
     risk.add_argument("--accounts", type=_positive, default=1_000_000, metavar="N", help="the largest crowd")
     risk.add_argument("--count", type=_positive, default=1_000_000, metavar="N", help="new orders of the order flow")
     risk.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
@@ -192,6 +194,8 @@ def _add_replay(verbs: Any) -> None:
     replay.add_argument("--out", type=Path, metavar="DIR", help="run directory; without it nothing is written")
     replay.add_argument("--seed", type=int, metavar="N", help="overrides the population's seed")
     replay.add_argument("--accounts-max", type=_positive, metavar="N", help="accounts there is room for")
+    replay.add_argument("--positions-max", type=_positive, metavar="N", help="positions there is room for")
+    replay.add_argument("--orders-max", type=_positive, metavar="N", help="resting orders there is room for")
     replay.add_argument("--until-seq", type=_positive, metavar="N", help="stop after this many commands")
     _add_output(replay)
     replay.set_defaults(verb=run_replay)
@@ -294,6 +298,8 @@ def _read_plan(options: argparse.Namespace) -> "Plan":
         funds=funds,
         engine=options.engine,
         accounts_max=options.accounts_max,
+        positions_max=options.positions_max,
+        orders_max=options.orders_max,
         until_seq=options.until_seq,
         inputs=inputs,
     )
@@ -356,7 +362,8 @@ def run_demo(options: argparse.Namespace) -> int:
     folder = find_demo()
     options.tape, options.market = [folder], [folder / "market.toml"]
     options.population, options.shock = [folder / "population.toml"], folder / "shock.toml"
-    options.fund, options.seed, options.accounts_max, options.until_seq = [options.fund], None, None, None
+    options.fund, options.seed, options.until_seq = [options.fund], None, None
+    options.accounts_max = options.positions_max = options.orders_max = None
     if not options.json:
         print(DEMO_TEXT, flush=True)
     is_new = not options.out.parent.exists()

@@ -57,8 +57,9 @@ Rows = NDArray[np.void]
 class Capacity(NamedTuple):
     """How far the exchange may grow; arrays start small and double as needed.
 
-    Raise the one a `CapacityError` names.  Memory per unit: account 8 + 80 per asset, position 128 + 96, order 64 + 32
-    bytes.
+    Account 0 and its position in every market count.  A command begins only where an order and a position would find
+    room, so the last of either stays empty.  Raise the one a `CapacityError` names.  Memory per unit: account 8 + 104
+    per asset, position 128 + 80, order 64 + 32 bytes.
     """
 
     accounts_max: int = 16_777_216
@@ -86,7 +87,7 @@ class CompiledEngine:
 
     def __init__(self, setup: Setup, capacity: Capacity) -> None:
         self.setup, self.capacity = setup, capacity
-        self.state = _allocate(setup)
+        self.state = _allocate(setup, capacity)
         self.events = np.empty(EVENTS_KEPT, EVENT)
         self._lent: list[Any] = []
 
@@ -354,13 +355,13 @@ class CompiledEngine:
         return {name: array for name, array in self.state._asdict().items() if name not in scratch}
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Take over dumped arrays."""
+        """Take over dumped arrays, as copies: those of an engine that goes on are its own."""
         fresh = self.state._asdict()
         taken = {}
         for name in self.dump():
             if name not in arrays or arrays[name].dtype != fresh[name].dtype:
                 raise ConfigError(f"snapshot: array '{name}' is missing or of another format")
-            taken[name] = np.require(arrays[name], requirements=["C", "W", "O"])
+            taken[name] = np.array(arrays[name], order="C")
         self.state = self.state._replace(**taken)
         self._fit_domains()
 
@@ -380,10 +381,12 @@ def _make_idmap(orders: int) -> NDArray[np.int64]:
     return np.zeros(1 << (size - 1).bit_length(), np.int64)
 
 
-def _allocate(setup: Setup) -> State:
-    """Return the arrays of an empty exchange."""
+def _allocate(setup: Setup, capacity: Capacity) -> State:
+    """Return the arrays of an empty exchange: small, and no larger than allowed; the outside has its place anyway."""
     markets, assets = len(setup.markets), len(setup.assets)
-    accounts, positions, orders = 64, 64 + markets, 1024
+    accounts = max(min(64, capacity.accounts_max), 1)
+    positions = max(min(64 + markets, capacity.positions_max), markets)
+    orders = max(min(1024, capacity.orders_max), 1)
     ladders, page_count, word_count = _allocate_ladders(setup)
     leaves, pages = _count_slots(orders + positions, page_count)
     domains = accounts * assets + positions

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 import engine.bench.latency
 import engine.bench.risk
 import engine.replay.runner
-from engine import Exchange, load_market
+from engine import Capacity, Exchange, load_market
 from engine.audit import Auditor
 from engine.cli import compile_kernels, find_rule, main
 from engine.codes import EVENT_NAMES
@@ -416,7 +417,9 @@ def test_bad_input(case, broken, tmp_path, capsys):
         (["--fund", "lots"], 5, ["--fund", "decimal number", "lots"]),
         (["--fund", "0.0000001"], 5, ["--fund", "multiple of 0.000001"]),
         (["--fund", "OTHER=5"], 5, ["--fund", "OTHER", "known: USDT"]),
-        (["--accounts-max", "30"], 6, ["population.toml", "40 accounts", "accounts_max", "30"]),
+        (["--accounts-max", "30"], 6, ["population.toml", "40 accounts", "accounts_max", "30", "--accounts-max"]),
+        (["--positions-max", "30"], 6, ["positions_max=30 is used up", "raise", "--positions-max"]),
+        (["--orders-max", "30"], 6, ["orders_max=30 is used up", "raise", "--orders-max"]),
         (["--seed", "-1"], 5, ["--seed", "-1"]),
     ],
 )
@@ -424,6 +427,25 @@ def test_bad_options(small, tmp_path, capsys, more, status, texts):
     """Source: CLI-002."""
     out = tmp_path / "runs" / "bad"
     check_refused(arguments(small, *more, out=out), out, status, texts, capsys)
+
+
+def test_what_a_full_run_names_is_an_option(small, capsys):
+    """Every capacity has its option in `perp replay --help`, and a run that is given enough of all ends well.
+
+    Source: CLI-002.
+    """
+    options = [f"--{name.replace('_', '-')}" for name in Capacity._fields]
+    with pytest.raises(SystemExit) as left:
+        main(["replay", "--help"])
+    assert left.value.code == 0
+    printed = capsys.readouterr().out
+    assert not [option for option in options if option not in printed]
+    assert main(arguments(small, "--json")) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert main(arguments(small, "--json", *chain.from_iterable((option, "5000") for option in options))) == 0
+    roomy = json.loads(capsys.readouterr().out)
+    assert roomy["digest"] == plain["digest"]
+    assert [roomy["parameters"][name] for name in Capacity._fields] == [5000] * len(options)
 
 
 @pytest.mark.parametrize("more", [["--engine", "fast"], ["--until-seq", "0"], ["--nonsense"]])
@@ -666,8 +688,9 @@ def test_bench_risk(capsys):
     """
     assert main(["bench", "risk", "--accounts", "2000", "--count", "500", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    keys = "mark_flat_ratio loop_over_matching us_per_liquidation bytes_per_account adl_heap_ms adl_victim_us"
-    assert set(found) >= {*keys.split(), "funding_ms", "thread_scaling", *engine.bench.risk.FIGURES}
+    keys = "mark_flat_ratio needless_pops_per_mark loop_over_matching us_per_liquidation bytes_per_account"
+    more = "adl_heap_ms adl_victim_us funding_ms thread_scaling"
+    assert set(found) >= {*keys.split(), *more.split(), *engine.bench.risk.FIGURES}
     assert [row["liquidations"] for row in found["crash"]] == [200, 200]
     assert [row["payments"] for row in found["funding"]] == [2_001, 2_001]  # the outside pays too
     assert all(row["burst_victims"] >= 20 and row["queue_victims"] == 1 for row in found["adl"])

@@ -76,7 +76,8 @@ def mul_div_floor(a, b, c):
     Source: NUM-004.
     """
     high, low = mul_wide(a, b)
-    if high == (low >> 63):
+    # a product within +-2**62: no quotient of it has to be held
+    if high == (low >> 63) and high == (low >> 62):
         return np.int64(low // c)
     return np.int64(divide_wide(np.int64(high), np.int64(low), c))
 

@@ -62,6 +62,8 @@ class Plan:
         Same events and digest (STATE-003).
     accounts_max : int, optional
         Accounts the exchange has room for, the outside included.
+    positions_max, orders_max : int, optional
+        Positions and resting orders it has room for, the outside's included.
     until_seq : int, optional
         Stop after this many commands.
     inputs : sequence of (role, path)
@@ -75,6 +77,8 @@ class Plan:
     funds: Mapping[str, int] = field(default_factory=dict)
     engine: str = "compiled"
     accounts_max: int | None = None
+    positions_max: int | None = None
+    orders_max: int | None = None
     until_seq: int | None = None
     inputs: Sequence[tuple[str, Path]] = ()
 
@@ -154,7 +158,8 @@ class _Runner:
         if len(self.setup.assets) > 1:
             known = ", ".join(self.setup.assets)
             raise ConfigError(f"--market: expected markets that settle in one asset, got {known}")
-        capacity = Capacity() if plan.accounts_max is None else Capacity(accounts_max=plan.accounts_max)
+        limits = {name: getattr(plan, name) for name in Capacity._fields}
+        capacity = Capacity(**{name: limit for name, limit in limits.items() if limit is not None})
         self.tape: Feed = plan.feed if plan.shock is None else BentFeed(plan.feed, plan.shock)
         self.exchange = Exchange(plan.markets, engine=plan.engine, capacity=capacity)
         self.tally = Tally(self.setup)
@@ -304,6 +309,8 @@ class _Runner:
             "shock": msgspec.to_builtins(plan.shock),
             "funds": dict(plan.funds),
             "accounts_max": plan.accounts_max,
+            "positions_max": plan.positions_max,
+            "orders_max": plan.orders_max,
             "until_seq": plan.until_seq,
         }
 

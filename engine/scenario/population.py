@@ -133,7 +133,7 @@ def check_capacity(accounts: int, first_account: int, accounts_max: int | None) 
     if accounts_max is not None and needed > accounts_max:
         raise CapacityError(
             f"population: {accounts} accounts from number {first_account} need accounts_max >= {needed}, it is "
-            f"{accounts_max}: raise accounts_max"
+            f"{accounts_max}: raise accounts_max (--accounts-max)"
         )
 
 

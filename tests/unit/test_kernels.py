@@ -39,6 +39,12 @@ def hold(number):
 @example(-(2**62), 2**62, 2**62)
 @example(2**62 - 1, 1_000_000, 999_999)
 @example(-1, 1, 2**62)
+@example(107_621, 42_851_172_340_226, 1)  # beyond 2**62, but still 63 bits
+@example(2**62, -1, 1)
+@example(2**62 + 1, -1, 1)
+@example(-52_559_999_998_248, 500_000, 1_000_000)  # beyond 64 bits, with a low word that looks small
+@example(2**62, 5, 8)
+@example(2**62, 7, 8)
 def test_products_are_exact(a, b, c):
     """Floor and ceil of a x b / c equal Python's unbounded integers, held at 2**62.
 
