@@ -126,7 +126,7 @@ class Foreign:
     package = ""
 
     def __init__(self):
-        self.library = importlib.import_module(self.package)
+        self.module = importlib.import_module(self.package)
         self.orders = {}  # our id -> the book's id or order
         self.ids = {}  # the book's id -> ours
         self.trades = []
@@ -142,7 +142,7 @@ class Nanobook(Foreign):
 
     def __init__(self):
         super().__init__()
-        self.book = self.library.Exchange()
+        self.book = self.module.Exchange()
 
     def _note(self, order_id, theirs, trades):
         self.orders[order_id], self.ids[theirs] = theirs, order_id
@@ -169,8 +169,8 @@ class Obook(Foreign):
 
     def __init__(self):
         super().__init__()
-        self.book = self.library.Book()
-        self.traded = self.library.EventKind.TRADE
+        self.book = self.module.Book()
+        self.traded = self.module.EventKind.TRADE
 
     def _note(self, order_id, theirs):
         self.orders[order_id], self.ids[theirs] = theirs, order_id
@@ -179,7 +179,7 @@ class Obook(Foreign):
                 self.trades.append((event.maker_id, event.taker_id, event.price, event.qty))
 
     def enter(self, order_id, side, price, qty, is_ioc):
-        tif = self.library.IOC if is_ioc else self.library.GTC
+        tif = self.module.IOC if is_ioc else self.module.GTC
         self._note(order_id, self.book.submit(order_id, side, price, qty, tif=tif).order_id)
 
     def cancel(self, order_id):
@@ -203,7 +203,7 @@ class Liquibook(Foreign):
         super().__init__()
         trades = self.trades
 
-        class Listener(self.library.OrderListener):
+        class Listener(self.module.OrderListener):
             def on_accept(self, order):
                 order.accept()
 
@@ -219,12 +219,12 @@ class Liquibook(Foreign):
                 pass
 
         self.listener = Listener()  # the book does not keep it alive
-        self.book = self.library.DepthOrderBook()
+        self.book = self.module.DepthOrderBook()
         self.book.set_order_listener(self.listener)
 
     def enter(self, order_id, side, price, qty, is_ioc):
-        conditions = self.library.oc_immediate_or_cancel if is_ioc else self.library.oc_no_conditions
-        order = self.library.SimpleOrder(side == 0, price, qty, 0, conditions)
+        conditions = self.module.oc_immediate_or_cancel if is_ioc else self.module.oc_no_conditions
+        order = self.module.SimpleOrder(side == 0, price, qty, 0, conditions)
         self.orders[order_id], self.ids[order.order_id_] = order, order_id
         self.book.add(order, conditions)
 
@@ -233,7 +233,7 @@ class Liquibook(Foreign):
 
     def modify(self, order_id, side, price, qty):
         order = self.orders[order_id]
-        if order.open_qty() and order.state() == self.library.os_accepted:
+        if order.open_qty() and order.state() == self.module.os_accepted:
             self.book.cancel(order)
             self.enter(order_id, side, price, qty, False)
 

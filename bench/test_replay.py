@@ -28,7 +28,7 @@ SLICE = 4_000  # commands the reference engine gets
 def load_chunks(tape, accounts, is_crash=False):
     """Return (market, opening, chunks) of a tape with so many accounts on it."""
     folder = TAPES[tape]
-    if not folder.is_dir():
+    if not folder.is_dir():  # recordings are not ours to ship: they stand beside the checkout or nowhere
         pytest.skip(f"the recording is not here: {folder.name} (set PERP_SHARED)")
     market = load_market(DEMO / "market.toml")
     population = load_population(DEMO / "population.toml")

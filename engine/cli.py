@@ -129,8 +129,7 @@ def _add_bench(verbs: Any) -> None:
     matching.add_argument("--repeat", type=_positive, default=5, metavar="N", help="timed runs (default %(default)s)")
     matching.add_argument("--workload", type=Path, metavar="FILE", help="a dump of the challenge instead of scenarios")
     matching.add_argument("--canonical", type=Path, metavar="FILE", help="write the canonical reports of the last run")
-    matching.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
-    matching.set_defaults(verb=run_bench_matching)
+    _end_bench(matching, run_bench_matching)
     latency = kinds.add_parser("latency", help="the same messages at 10 to 90 % of capacity: how long each one waits")
     latency.add_argument(
         "--scenario", default="normal", metavar="S", help="one of the challenge's (default %(default)s)"
@@ -150,23 +149,25 @@ def _add_bench(verbs: Any) -> None:
     latency.add_argument(
         "--batch", type=_positive, default=4096, metavar="N", help="the most messages per call (default %(default)s)"
     )
-    latency.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
-    latency.set_defaults(verb=run_bench_latency)
+    _end_bench(latency, run_bench_latency)
     risk = kinds.add_parser("risk", help="the chain behind a fill with many accounts: what each part of it costs")
     risk.add_argument(
         "--only", action="append", metavar="FIGURE", help="marks, pops, loop, crash, adl, funding, threads"
     )
     risk.add_argument("--accounts", type=_positive, default=1_000_000, metavar="N", help="the largest crowd")
     risk.add_argument("--count", type=_positive, default=1_000_000, metavar="N", help="new orders of the order flow")
-    risk.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
-    risk.set_defaults(verb=run_bench_risk)
+    _end_bench(risk, run_bench_risk)
     step = kinds.add_parser("step", help="where the time of commands goes: matching, margin, triggers, events ...")
     step.add_argument("--count", type=_positive, default=200_000, metavar="N", help="new orders (default %(default)s)")
     step.add_argument(
         "--accounts", type=_positive, default=20_000, metavar="N", help="in each workload (default %(default)s)"
     )
-    step.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
-    step.set_defaults(verb=run_bench_step)
+    _end_bench(step, run_bench_step)
+
+
+def _end_bench(parser: Any, verb: Callable[[argparse.Namespace], int]) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    parser.set_defaults(verb=verb)
 
 
 def _add_replay(verbs: Any) -> None:

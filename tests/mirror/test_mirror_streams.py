@@ -39,7 +39,7 @@ def test_streams_reach_everything():
 
     Source: EVT-001.
     """
-    if not seen:
+    if not seen:  # each worker knows its own streams only: an empty count says nothing about them
         pytest.skip("the streams ran in another worker or were deselected")
     missing = set(codes.EVENT_NAMES.values()) - set(seen)
     assert not missing, f"no stream reached {missing}"

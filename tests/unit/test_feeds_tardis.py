@@ -611,7 +611,7 @@ def test_an_empty_raw_file_is_named(tmp_path):
 @pytest.fixture(scope="module")
 def tape(shared):
     folder = shared / "data" / "btcusdt_4min"
-    if not folder.is_dir():
+    if not folder.is_dir():  # recordings are not ours to ship, and a folder of them may hold only some
         pytest.skip("the four-minute recording is not here")
     return folder
 
