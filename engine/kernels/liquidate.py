@@ -1,24 +1,18 @@
-"""Liquidation in full, and the rounds that decide who is next (STEP-003, LIQ-001..LIQ-011)."""
+"""Liquidation of one domain: cancel, walk the book, ADL, take over (LIQ-001..LIQ-011)."""
 
 import numpy as np
 
-from engine._jit import helper, hot
+from engine._jit import helper
 from engine._probe import phase
 from engine.codes import (
     BOOK_EMPTY,
-    BROKEN_ROUNDS,
     BY_LIQUIDATION,
     EXTERNAL,
     FUND_SHORT,
     LIQUIDATION_ENDED,
     LIQUIDATION_FILL,
     LIQUIDATION_STARTED,
-    MARGIN_CALL,
     OK,
-    PPB,
-    PPM,
-    ROUNDS_MAX,
-    SATURATED,
     TAKEOVER,
 )
 from engine.kernels.account import fee_of, fill_position, settle_lots, wallet_index
@@ -33,9 +27,8 @@ from engine.kernels.book import (
     limit_reduce_only,
 )
 from engine.kernels.emit import emit
-from engine.kernels.fixed import mul_div_ceil, mul_div_floor, saturate
+from engine.kernels.fixed import mul_div_ceil, mul_div_floor
 from engine.kernels.fund import cover_deficit, credit_fund, debit_fund, emit_deficit, fund_of, next_deficit
-from engine.kernels.heap import build_heap, pop_heap
 from engine.kernels.margin import (
     is_cross,
     measure_domain,
@@ -45,17 +38,8 @@ from engine.kernels.margin import (
     value_at,
     value_at_mark,
 )
-from engine.kernels.trigger import (
-    asset_of,
-    fetch_ahead,
-    follow_last,
-    hang_domain,
-    hang_touched,
-    read_flags,
-    touch,
-    write_flags,
-)
-from engine.layout import CALLED, NIL, PENDING
+from engine.kernels.trigger import asset_of, hang_domain, touch
+from engine.layout import NIL
 
 
 @helper
@@ -300,127 +284,3 @@ def liquidate_domain(st, code):
     event["qty_lot"] = closed
     event["fee_quote"] = st.assets[asset]["waived_quote"] - waived
     touch(st, code)
-
-
-@helper
-def is_called(st, code, equity, maintenance):
-    """Return whether a domain needs a margin call it has not had.
-
-    Source: STEP-005.
-    """
-    call_ppm = st.assets[asset_of(st, code)]["call_ppm"]
-    if call_ppm == 0 or read_flags(st, code) & CALLED:
-        return False
-    return equity < mul_div_ceil(maintenance, call_ppm, PPM)
-
-
-@helper
-def rank_domain(st, code):
-    """Return a domain's place among equals within its account: asset, cross before isolated, market.
-
-    Source: STEP-003.
-    """
-    return asset_of(st, code) * 64 + market_of(st, code) + 1
-
-
-@helper
-def list_domain(st, at, code, key, tie):
-    """Write a heap record of a domain."""
-    entry = st.triggers[at]
-    entry["key"] = key
-    entry["tie"] = tie
-    entry["minor"] = rank_domain(st, code)
-    entry["item"] = code
-
-
-@helper
-def call_suspects(st):
-    """Emit the margin calls due among the suspected domains: by account, asset, cross before isolated, market.
-
-    Source: STEP-003, STEP-005.
-    """
-    called = np.int64(0)
-    for at in range(st.head[0]["pending_count"]):
-        fetch_ahead(st, st.pending, at, st.head[0]["pending_count"])
-        code = st.pending[at]
-        equity, maintenance, _ = measure_domain(st, code)
-        if equity >= maintenance and is_called(st, code, equity, maintenance):
-            list_domain(st, called, code, account_of(st, code), np.int64(0))
-            called += 1
-    build_heap(st.triggers, called)
-    for done in range(called):
-        code = st.triggers[0]["item"]
-        pop_heap(st.triggers, called - done)
-        equity, maintenance, _ = measure_domain(st, code)
-        emit_domain(st, np.int64(MARGIN_CALL), code, equity, maintenance)
-        write_flags(st, code, read_flags(st, code) | CALLED)
-
-
-@helper
-def sort_suspects(st):
-    """Look at all suspected domains: list the triggered, worst first, hang the others; return how many are listed.
-
-    Source: STEP-003.
-    """
-    head = st.head[0]
-    listed = np.int64(0)
-    count = head["pending_count"]
-    head["pending_count"] = 0
-    for at in range(count):
-        fetch_ahead(st, st.pending, at, count)
-        code = st.pending[at]
-        write_flags(st, code, read_flags(st, code) & ~PENDING)
-        equity, maintenance, _ = measure_domain(st, code)
-        if equity >= maintenance:
-            hang_domain(st, code)
-            continue
-        ratio = np.int64(-SATURATED)
-        if maintenance > 0:
-            ratio = saturate(mul_div_floor(equity, PPB, maintenance))
-        list_domain(st, listed, code, ratio, account_of(st, code))
-        listed += 1
-    build_heap(st.triggers, listed)
-    return listed
-
-
-@helper
-@phase("triggers")
-def run_rounds(st):
-    """Look at the suspected domains, and liquidate, until none is suspected; return OK or BROKEN_ROUNDS.
-
-    Source: STEP-003, STEP-004.
-    """
-    head = st.head[0]
-    rounds = 0
-    while head["pending_count"] > 0:
-        rounds += 1
-        if rounds > ROUNDS_MAX:
-            return BROKEN_ROUNDS
-        call_suspects(st)
-        listed = sort_suspects(st)
-        while listed > 0:
-            code = st.triggers[0]["item"]
-            pop_heap(st.triggers, listed)
-            listed -= 1
-            equity, maintenance, _ = measure_domain(st, code)
-            if equity < maintenance:
-                liquidate_domain(st, code)
-                hang_touched(st)
-                follow_last(st)
-            else:
-                hang_domain(st, code)
-    return OK
-
-
-@hot
-def run_triggers(st):
-    """Run trigger rounds until nothing is triggered; return OK or BROKEN_ROUNDS.
-
-    Most commands touch no domain: that must cost next to nothing.  Source: STEP-001.
-    """
-    head = st.head[0]
-    if head["touched_count"] > 0:
-        hang_touched(st)
-    if head["pending_count"] == 0:
-        return OK
-    return run_rounds(st)

@@ -40,7 +40,6 @@ from engine.kernels.box import Keeper, lend_events, open_box, prefetch
 from engine.kernels.emit import emit
 from engine.kernels.fund import add_to_fund
 from engine.kernels.funding import pay_funding
-from engine.kernels.liquidate import run_triggers
 from engine.kernels.orders import (
     accept_amount,
     amend_order,
@@ -55,6 +54,7 @@ from engine.kernels.orders import (
     withdraw,
 )
 from engine.kernels.outside import apply_index, apply_mark, apply_print, set_level
+from engine.kernels.rounds import run_triggers
 from engine.kernels.trigger import follow_last
 from engine.layout import NIL
 

@@ -53,6 +53,7 @@ from engine.reference.ledger import (
     touch_position,
 )
 from engine.reference.margin import (
+    compute_collar,
     compute_equity,
     compute_free,
     compute_initial_margin,
@@ -74,7 +75,7 @@ from engine.reference.matching import (
     rest_order,
     set_level,
 )
-from engine.reference.risk import compute_collar, move_mark
+from engine.reference.risk import move_mark
 
 OF_ACCOUNTS = {
     PLACE,

@@ -17,6 +17,7 @@ from engine.codes import (
 )
 from engine.contract import Setup
 from engine.errors import InvariantError
+from engine.reference.adl import rank_candidates
 from engine.reference.book import Order
 from engine.reference.commands import COMMANDS, Command, check_common
 from engine.reference.ledger import (
@@ -34,7 +35,7 @@ from engine.reference.margin import (
     find_bankruptcy_price,
     find_liquidation_price,
 )
-from engine.reference.risk import follow_last, rank_candidates, settle_triggers
+from engine.reference.risk import follow_last, settle_triggers
 
 
 class ReferenceExchange:

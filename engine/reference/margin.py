@@ -192,6 +192,17 @@ def find_liquidation_price(state: State, account: int, market: int) -> int:
     return low
 
 
+def compute_collar(state: State, market: int, side: int, collar_ppm: int) -> int:
+    """Return the limit an order without one of its own gets, a collar around the mark.
+
+    Source: MATCH-005, LIQ-005.
+    """
+    rules, mark = state.rules(market), state.marks[market]
+    if side == BUY:
+        return min(mark * (PPM + collar_ppm) // PPM, rules.price_max_tick)
+    return max(-(-mark * (PPM - collar_ppm) // PPM), 1)
+
+
 # ---------------------------------------------------------------- before a trade
 
 

@@ -102,8 +102,15 @@ def make_setup(seed):
     for index, market in enumerate(markets):
         is_other = index == 2 and rng.random() < 0.3
         settle, fund = ("BTC", "other") if is_other else ("USDT", market.fund)
-        made.append(replace_market(market, settle=settle, fund=fund, margin_call=call))
+        market = replace_market(market, settle=settle, fund=fund, margin_call=call)
+        for draw in POLICY_DRAWS:  # each with dice of its own: a new one leaves the others' streams as they are
+            market = draw(random.Random(f"{draw.__name__} {seed} {index}"), market)
+        made.append(market)
     return build_setup(made)
+
+
+# Functions (rng, market) -> market that choose policies; about half of the markets keep the defaults.
+POLICY_DRAWS = ()
 
 
 def replace_market(market, **changes):
