@@ -34,6 +34,7 @@ from engine.layout import (
     LADDER,
     LEAF_TICKS,
     LEVEL_RECORD,
+    LINE_BYTES,
     MARKET,
     NIL,
     ORDER,
@@ -49,6 +50,7 @@ LEAVES = PAGE_TICKS // LEAF_TICKS  # under one page
 ROOM_BYTES = 1 << 26  # set aside for every array that grows
 IDMAP_SPARSE = 1 << 17  # entries: a megabyte
 CHUNK = 65_536  # commands per kernel call: a few milliseconds, so that an interrupt is answered
+EVENTS_STAGED = 2  # State.stage
 EVENTS_KEPT = 4_096  # rows of the event buffer between calls
 EVENTS_RESERVED_MAX = 1 << 20
 Rows = NDArray[np.void]
@@ -67,17 +69,36 @@ class Capacity(NamedTuple):
     orders_max: int = 16_777_216
 
 
+def _allot(count: int, dtype: Any) -> NDArray[Any]:
+    """Return `count` zeros that begin on a cache line, so that a record of one line or two lies in no other.
+
+    The owner of the memory, and so the array's `base`, is an array of bytes.
+    """
+    size = np.dtype(dtype).itemsize * count
+    room = np.zeros(size + LINE_BYTES, np.uint8)
+    start = -room.ctypes.data % LINE_BYTES
+    return room[start : start + size].view(dtype)
+
+
 def _grown(array: NDArray[Any], count: int) -> NDArray[Any]:
     """Return `array` zero-extended to `count` rows: in the room set aside when it last grew, else as a copy.
 
     Room is only address space until it is written to; blocks of this size are fresh from the system, hence zero.
     """
-    room = array.base
-    if isinstance(room, np.ndarray) and len(room) >= count:
-        return room[:count]
-    longer: NDArray[Any] = np.zeros(max(count, ROOM_BYTES // array.itemsize), array.dtype)[:count]
+    room, size = array.base, count * array.itemsize
+    if isinstance(room, np.ndarray):
+        start = array.ctypes.data - room.ctypes.data
+        if start + size <= room.nbytes:
+            return room[start : start + size].view(array.dtype)
+    longer = _allot(max(count, ROOM_BYTES // array.itemsize), array.dtype)[:count]
     longer[: len(array)] = array
     return longer
+
+
+def _copied(array: NDArray[Any]) -> NDArray[Any]:
+    copy = _allot(len(array), array.dtype)
+    copy[:] = array
+    return copy
 
 
 class CompiledEngine:
@@ -88,7 +109,7 @@ class CompiledEngine:
     def __init__(self, setup: Setup, capacity: Capacity) -> None:
         self.setup, self.capacity = setup, capacity
         self.state = _allocate(setup, capacity)
-        self.events = np.empty(EVENTS_KEPT, EVENT)
+        self.events = _allot(EVENTS_KEPT, EVENT)
         self._lent: list[Any] = []
 
     @property
@@ -155,7 +176,7 @@ class CompiledEngine:
                 self.events = self._lent.pop(at)
                 break
         if len(self.events) < count:
-            self.events = np.empty(min(count, EVENTS_RESERVED_MAX), EVENT)
+            self.events = _allot(min(count, EVENTS_RESERVED_MAX), EVENT)
 
     def _take_events(self) -> Rows:
         """Return the events since the last call: a small part of the buffer as a copy, else the buffer itself."""
@@ -166,8 +187,8 @@ class CompiledEngine:
             # as bare bytes: numpy copies them in a fifth of the time that it takes over records
             return self.events.view(f"V{EVENT.itemsize}")[:count].copy().view(EVENT)
         taken = self.events[:count]
-        self._lent = [taken.base, *self._lent[:1]]
-        self.events = np.empty(EVENTS_KEPT, EVENT)
+        self._lent = [self.events, *self._lent[:1]]
+        self.events = _allot(EVENTS_KEPT, EVENT)
         return taken
 
     def grow(self, status: int, account: int = 0) -> None:
@@ -310,9 +331,9 @@ class CompiledEngine:
         """
         twin = CompiledEngine.__new__(CompiledEngine)
         twin.setup, twin.capacity = self.setup, self.capacity
-        copies: list[Any] = [array.copy() for array in self.state]
+        copies: list[Any] = [_copied(array) for array in self.state]
         twin.state = State(*copies)
-        twin.events, twin._lent = np.empty(EVENTS_KEPT, EVENT), []
+        twin.events, twin._lent = _allot(EVENTS_KEPT, EVENT), []
         return twin
 
     def rank_side(self, market: int, side: int) -> list[tuple[int, int, int]]:
@@ -351,7 +372,7 @@ class CompiledEngine:
 
     def dump(self) -> dict[str, NDArray[Any]]:
         """Return the arrays, without the scratch space between commands."""
-        scratch = {"pending", "touched", "triggers", "queue"}
+        scratch = {"pending", "touched", "triggers", "queue", "stage"}
         return {name: array for name, array in self.state._asdict().items() if name not in scratch}
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
@@ -391,27 +412,28 @@ def _allocate(setup: Setup, capacity: Capacity) -> State:
     leaves, pages = _count_slots(orders + positions, page_count)
     domains = accounts * assets + positions
     state = State(
-        head=np.zeros(1, HEAD),
-        markets=np.zeros(markets, MARKET),
-        tiers=np.zeros(markets * TIERS_MAX, TIER),
-        assets=np.zeros(assets, ASSET),
-        funds=np.zeros(len(setup.funds), FUND),
-        accounts=np.zeros(accounts, ACCOUNT),
-        wallets=np.zeros(accounts * assets, WALLET),
-        positions=np.zeros(positions, POSITION),
-        orders=np.zeros(orders, ORDER),
+        head=_allot(1, HEAD),
+        markets=_allot(markets, MARKET),
+        tiers=_allot(markets * TIERS_MAX, TIER),
+        assets=_allot(assets, ASSET),
+        funds=_allot(len(setup.funds), FUND),
+        accounts=_allot(accounts, ACCOUNT),
+        wallets=_allot(accounts * assets, WALLET),
+        positions=_allot(positions, POSITION),
+        orders=_allot(orders, ORDER),
         idmap=_make_idmap(orders),
         ladders=ladders,
         pages=np.full(page_count, NIL, np.int32),
-        words=np.zeros(word_count, np.uint64),
-        page_masks=np.zeros(pages, np.uint64),
-        page_leaves=np.zeros(LEAVES * pages, np.int32),
-        leaf_masks=np.zeros(leaves, np.uint64),
-        levels=np.zeros(LEAF_TICKS * leaves, LEVEL_RECORD),
-        pending=np.zeros(domains, np.int64),
-        touched=np.zeros(domains, np.int64),
-        triggers=np.zeros(domains, HEAP),
-        queue=np.zeros(domains, HEAP),
+        words=_allot(word_count, np.uint64),
+        page_masks=_allot(pages, np.uint64),
+        page_leaves=_allot(LEAVES * pages, np.int32),
+        leaf_masks=_allot(leaves, np.uint64),
+        levels=_allot(LEAF_TICKS * leaves, LEVEL_RECORD),
+        pending=_allot(domains, np.int64),
+        touched=_allot(domains, np.int64),
+        triggers=_allot(domains, HEAP),
+        queue=_allot(domains, HEAP),
+        stage=_allot(EVENTS_STAGED, EVENT),
     )
     _write_rules(state, setup)
     return state

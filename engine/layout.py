@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 NIL = -1  # "no slot" in every link; test for it before indexing, since -1 reads the last element
 LEAF_TICKS = 64  # ticks under one leaf of a ladder: one bitmap word
+LINE_BYTES = 64  # of the processor's cache; state arrays and event buffers begin on one
 PAGE_TICKS = 4096  # ticks under one page: 64 leaves
 
 COMMAND = np.dtype(
@@ -274,6 +275,7 @@ class State(NamedTuple):
     touched: NDArray[np.int64]  # domains changed by the current command
     triggers: NDArray[np.void]  # HEAP, the round's liquidations, worst first
     queue: NDArray[np.void]  # HEAP, the ADL queue being served
+    stage: NDArray[np.void]  # (2,) EVENT, the last two events: a buffer gets an event when the next one is begun
 
 
 STATE_DTYPES: dict[str, np.dtype[np.void] | np.dtype[np.int32] | np.dtype[np.int64] | np.dtype[np.uint64]] = {
@@ -298,5 +300,6 @@ STATE_DTYPES: dict[str, np.dtype[np.void] | np.dtype[np.int32] | np.dtype[np.int
     "touched": np.dtype(np.int64),
     "triggers": HEAP,
     "queue": HEAP,
+    "stage": EVENT,
 }
 BOX_WORDS = 2 * len(State._fields) + 3  # address and length of every array and of the events, and who owns those

@@ -21,7 +21,7 @@ from numba.experimental import structref
 from numba.extending import intrinsic, models, register_model
 
 from engine._jit import JIT_DISABLED, helper, inlined
-from engine.layout import BOX_WORDS, EVENT, REPORT, STATE_DTYPES, State
+from engine.layout import BOX_WORDS, EVENT, LINE_BYTES, REPORT, STATE_DTYPES, State
 
 FIELDS = State._fields
 DTYPES = {**STATE_DTYPES, "events": EVENT, "reports": REPORT}  # of everything a helper may index
@@ -74,6 +74,15 @@ if JIT_DISABLED:
 
     def prefetch(table, index):
         """Do nothing: only a processor has something to fetch."""
+
+    def fetch_record(record):
+        """Do nothing: only a processor has something to fetch."""
+
+    def put_record(table, index, record):
+        """Write a record to an element."""
+        table[index] = record
+
+    stream_out = put_record
 
     def clear(record):
         """Set all fields of a record to 0."""
@@ -264,6 +273,65 @@ else:
         return types.none(record), codegen
 
     @intrinsic
+    def fetch_record(typingctx, record):
+        """Have the processor fetch a record that will be read soon."""
+
+        def codegen(context, builder, sig, args):
+            fetch_line(builder, builder.bitcast(args[0], cgutils.voidptr_t), 0)
+            return context.get_dummy_value()
+
+        return types.none(record), codegen
+
+    @intrinsic
+    def put_record(typingctx, table, index, record):
+        """Write a record to an element."""
+
+        def codegen(context, builder, sig, args):
+            address = point_at(context, builder, sig.args[0], args[0], args[1])
+            source = builder.bitcast(args[2], cgutils.voidptr_t)
+            size = ir.Constant(WORD, SIZES[sig.args[0].name])
+            cgutils.raw_memcpy(builder, address, source, size, 1, align=8)
+            return context.get_dummy_value()
+
+        return types.none(table, types.int64, record), codegen
+
+    @intrinsic
+    def stream_out(typingctx, table, index, record):
+        """Write a record to an element, past the caches where the table begins on a cache line."""
+
+        def codegen(context, builder, sig, args):
+            size = SIZES[sig.args[0].name]
+            address = point_at(context, builder, sig.args[0], args[0], args[1])
+            offset = builder.and_(builder.ptrtoint(address, WORD), ir.Constant(WORD, LINE_BYTES - 1))
+            is_aligned = builder.icmp_unsigned("==", offset, ir.Constant(WORD, 0))
+            with builder.if_else(is_aligned, likely=True) as (then, otherwise):
+                with then:
+                    copy_past_caches(builder, address, args[2], size)
+                with otherwise:
+                    source = builder.bitcast(args[2], cgutils.voidptr_t)
+                    cgutils.raw_memcpy(builder, address, source, ir.Constant(WORD, size), 1, align=8)
+            return context.get_dummy_value()
+
+        return types.none(table, types.int64, record), codegen
+
+    def copy_past_caches(builder, target, source, size):
+        """Copy whole lines between aligned addresses with stores that do not read the target's lines first."""
+        kind = ir.VectorType(WORD, 2).as_pointer()
+        source, target = builder.bitcast(source, kind), builder.bitcast(target, kind)
+        mark = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+        for place in range(size // 16):
+            step = [ir.Constant(WORD, place)]
+            words = builder.load(builder.gep(source, step), align=16)
+            builder.store(words, builder.gep(target, step), align=16).set_metadata("nontemporal", mark)
+
+    def fetch_line(builder, address, for_write):
+        """Ask for one cache line."""
+        half = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, half, half, half])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(fetch, [address, ir.Constant(half, for_write), ir.Constant(half, 3), ir.Constant(half, 1)])
+
+    @intrinsic
     def prefetch(typingctx, table, index):
         """Have the processor fetch an element that will be written soon."""
 
@@ -271,12 +339,8 @@ else:
             table = cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0])
             size = SIZES[sig.args[0].name]
             address = builder.gep(table.data, [builder.mul(args[1], ir.Constant(WORD, size))])
-            half = ir.IntType(32)
-            kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, half, half, half])
-            fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-            for offset in range(0, size, 64):
-                line = builder.gep(address, [ir.Constant(WORD, offset)])
-                builder.call(fetch, [line, ir.Constant(half, 1), ir.Constant(half, 3), ir.Constant(half, 1)])
+            for offset in range(0, size, LINE_BYTES):
+                fetch_line(builder, builder.gep(address, [ir.Constant(WORD, offset)]), 1)
             return context.get_dummy_value()
 
         return types.none(table, types.int64), codegen

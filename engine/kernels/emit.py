@@ -4,19 +4,36 @@ import numpy as np
 
 from engine._jit import helper, inlined
 from engine._probe import phase
-from engine.kernels.box import clear, grow_events
+from engine.kernels.box import clear, grow_events, put_record, stream_out
+
+STREAMED_FROM = 8_192  # events: a megabyte
+
+
+@inlined
+def finish_event(st, index):
+    """Bring event `index` from the stage to the buffer.
+
+    A long batch writes more events than the caches hold, and reads none: past the first megabyte they go straight to
+    memory, and leave the caches to accounts and orders.
+    """
+    if index >= STREAMED_FROM:
+        stream_out(st.events, index, st.stage[index & 1])
+    else:
+        put_record(st.events, index, st.stage[index & 1])
 
 
 @helper
 @phase("events")
 def append_event(st, kind, code, market, account):
-    """Append an event and return it; all fields not given here are 0."""
+    """Begin an event and return it; all fields not given here are 0."""
     head = st.head[0]
     index = head["event_count"]
+    if index > 0:
+        finish_event(st, index - 1)
     if index == len(st.events):
         grow_events(st)
     head["event_count"] = index + 1
-    event = st.events[index]
+    event = st.stage[index & 1]
     clear(event)
     event["seq"] = head["seq"]
     event["ts_ns"] = head["ts_ns"]
@@ -29,7 +46,7 @@ def append_event(st, kind, code, market, account):
 
 @inlined
 def emit(st, kind, code, market, account):
-    """Append an event and return it.  It is written before the next one is emitted: the buffer may move then.
+    """Begin an event and return it; it must be filled in before the next one is begun, which hands this one on.
 
     The casts forget that kind and code are constants; without them `append_event` is compiled once per constant.
     """

@@ -25,6 +25,12 @@ def shift_of(size):
     return 31 - highest(np.uint64(size))
 
 
+@inlined
+def home_of(order_id, size):
+    """Return where in a map of `size` the search for an id begins."""
+    return hash_id(order_id) >> shift_of(size)
+
+
 @hot
 @phase("matching")
 def find_id(st, order_id):

@@ -36,10 +36,11 @@ from engine.codes import (
     UNKNOWN_MARKET,
     WITHDRAW,
 )
-from engine.kernels.box import Keeper, lend_events, open_box, prefetch
-from engine.kernels.emit import emit
+from engine.kernels.box import Keeper, fetch_record, lend_events, open_box, prefetch
+from engine.kernels.emit import emit, finish_event
 from engine.kernels.fund import add_to_fund
 from engine.kernels.funding import pay_funding
+from engine.kernels.idmap import home_of
 from engine.kernels.orders import (
     accept_amount,
     amend_order,
@@ -58,7 +59,7 @@ from engine.kernels.rounds import run_triggers
 from engine.kernels.trigger import follow_last
 from engine.layout import NIL
 
-NEAR, FAR = 4, 8  # how many commands ahead memory is asked for
+NEAR, FAR, FARTHEST = 8, 16, 128
 
 
 @helper
@@ -205,10 +206,12 @@ def step(st, command):
 
 @inlined
 def look_ahead(st, near, far):
-    """Have the processor fetch what two commands to come will need: `far` its account, `near` that account's position.
+    """Have the processor fetch what two commands to come will need.
 
-    With many accounts the order flow waits for memory more than it computes.
+    Of `far` its account and where its order id is looked up, of `near` that account's first position.  With many
+    accounts the order flow waits for memory more than it computes.
     """
+    prefetch(st.idmap, home_of(far["order_id"], len(st.idmap)))
     account = np.int64(far["account"])
     if account > 0 and account < len(st.accounts):
         prefetch(st.accounts, account)
@@ -255,6 +258,7 @@ def run_batch(box, events, commands):
     index = 0
     last = len(commands) - 1
     while index < len(commands):
+        fetch_record(commands[min(index + FARTHEST, last)])
         look_ahead(st, commands[min(index + NEAR, last)], commands[min(index + FAR, last)])
         status = check_room(st, commands[index])
         if status != OK:
@@ -263,4 +267,7 @@ def run_batch(box, events, commands):
         index += 1
         if status != OK:
             break
+    count = st.head[0]["event_count"]
+    if count > 0:
+        finish_event(st, count - 1)
     return status, index, keeper.events
