@@ -7,7 +7,7 @@ that hold them to what venues publish.  Money and prices come back as Fractions;
 >>> as_decimal(liquidation_price("long", "0.5", 27000, 1350, maintenance_rate="0.004", rule="binance-usdm"), 2)
 Decimal('24397.59')
 
-Source: FORM-001, FORM-002.
+Source: FORM-001, FORM-002, FORM-003.
 """
 
 from engine.formulas.adl import (

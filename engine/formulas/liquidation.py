@@ -150,6 +150,8 @@ def round_trigger(price: Number, tick: Number, side: Side, rounding: str) -> Fra
     ------
     ValueError
         For an unknown rounding.
+
+    Source: FORM-002, FORM-005.
     """
     exact_price, step, sign = exact(price), positive(tick, "tick"), sign_of(side)
     nearer = ceil_to_step(exact_price, step) if sign > 0 else floor_to_step(exact_price, step)

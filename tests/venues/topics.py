@@ -140,8 +140,8 @@ def adl_trigger(i, _):
         return {"drawdown": state.ratio, "triggered": state.triggered}
     if "upnl" in i:
         return {"triggered": f.is_fund_overrun(i["fund"], i["position_margin"], i["upnl"])}
-    ratio = i.get("pnl_ratio")
-    if ratio is None:
+    ratio = i.get("pnl_ratio", 0)
+    if "symbol_pnl" in i:
         ratio = f.pool_pnl_ratio(i["symbol_pnl"], i["symbol_8h_max_pnl"], i["pool_8h_max"])
     state = f.check_pool_drawdown(
         i["balance"], ratio, i["insurance_pnl_ratio"], i["adl_trigger_threshold"], i.get("pool_8h_max", 0)
@@ -301,22 +301,15 @@ def _price_with_fee(i, venue):
     return {"liquidation_price": price, "liq_price": price}
 
 
-def _price_hyperliquid(i):
-    rate = f.brackets_from_leverage([0], [i["max_leverage"]])[0].rate
-    return _price_at_mark(i, i["margin"] if "margin" in i else i["account_value"], rate, "hyperliquid")
-
-
-def _price_lighter(i):
-    return _price_at_mark(i, i["account_value"], i["mmf"], "lighter")
-
-
-def _price_at_mark(i, equity, rate, venue):
-    mark = exact(i["value"]) / exact(i["size"])
+def _price_at_mark(i, venue):
+    """Return the price of venues that tell equity at the mark instead of a wallet and an entry."""
+    mark = exact(i["mark"]) if "mark" in i else exact(i["value"]) / exact(i["size"])
+    rate = f.brackets_from_leverage([0], [i["max_leverage"]])[0].rate if "max_leverage" in i else i["mmf"]
     price = f.liquidation_price(
         i["side"],
         i["size"],
         mark,
-        equity,
+        i["margin"] if "margin" in i else i["account_value"],
         maintenance_rate=rate,
         other_maintenance=i.get("mmr_other", 0),
         rule=venue,
@@ -348,9 +341,9 @@ PRICES = {
     "dydx": _price_dydx,
     "gate": lambda i: _price_with_fee(i, "gate"),
     "okx": lambda i: _price_with_fee(i, "okx"),
-    "hyperliquid": _price_hyperliquid,
+    "hyperliquid": lambda i: _price_at_mark(i, "hyperliquid"),
     "kucoin": _price_kucoin,
-    "lighter": _price_lighter,
+    "lighter": lambda i: _price_at_mark(i, "lighter"),
 }
 
 
