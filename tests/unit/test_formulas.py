@@ -182,6 +182,9 @@ def test_roundings():
         (lambda: f.bankruptcy_quote(0, {"A": 1}, {"A": 1}, {"A": 1}, "A", 1), "shrinks the position 1, got 1"),
         (lambda: f.bankruptcy_quote(0, {"A": 1}, {"A": 1}, {"A": 1}, "A", -2), "shrinks the position 1, got -2"),
         (lambda: f.score_signed_values(10, 5, 10), "equity .* above 0, got 0"),
+        (lambda: f.score_signed_values(10, 0, 5), "entry_value: expected a value that is not 0"),
+        (lambda: f.maintenance_margin(-1, f.build_brackets([0], [1])), "notional: expected 0 or more"),
+        (lambda: f.leverage_of("long", 1, 1, 0), "equity: expected a number above 0"),
         (lambda: f.score_binance(1, 1), "either maintenance or margin_ratio"),
         (lambda: f.lights_of_place(2), "expected 0 to 1, got 2"),
         (lambda: f.lights_of_rank(7, 6), "rank: expected 1 to 6, got 7"),
@@ -310,6 +313,42 @@ def test_fund_rules():
     assert f.releases_pool_drawdown("-0.24", "-0.25")
     assert f.rate_per_interval("0.4", 1, "0.04") == Fraction("0.04")
     assert f.funding_rate("0.01", 0, cap="0.002") == Fraction("0.002")
+
+
+def test_rules_whose_published_numbers_are_doubtful():
+    """Their vectors are skipped, for the venue's sake; the arithmetic is by hand.  Source: FORM-003."""
+    # three times leverage, half its entry gained; a loser has almost nothing but keeps its place by leverage
+    assert f.score_hyperliquid_decompiled("long", 10, 100, 150, 500) == Fraction("1.5")
+    assert f.score_hyperliquid_decompiled("short", 10, 100, 150, 500) == Fraction(3, 10**8)
+    assert f.score_hyperliquid_docs(100, 150, 3) == Fraction("4.5")
+    # 30 % of 400,000 is more than 50,000, of 100,000 it is less
+    assert f.okx_fund_threshold(400_000, "0.3", 50_000) == 280_000
+    assert f.okx_fund_threshold(100_000, "0.3", 50_000) == 50_000
+    assert f.check_peak_drawdown(100, 30, "0.3") == (Fraction("0.3"), True, 0)
+    assert f.check_peak_drawdown(100, "29.9", "0.3").triggered is False
+    assert f.rate_cap(6, "0.05", "0.03") == Fraction("0.12")
+    assert f.size_to_tier(15_000, 2_000) == 13_000
+    assert f.size_to_tier(1_500, 2_000) == 0
+    assert [f.lights_of_rank(rank, 6) for rank in range(1, 7)] == [5, 4, 3, 3, 2, 1]
+    assert f.share_after_slots(50, 3, "0.1", 10) == Fraction("0.4")
+    assert f.share_after_slots(50, 30, "0.1", 10) == 1
+    assert f.return_on_margin("long", 10_500, 12_000, 25, inverse=True) == Fraction("3.125")
+
+
+def test_maintenance_at_entry_takes_the_tier_of_the_entry():
+    """3,500 at entry is in the third of tiers of 1,000: 3 % less 15, 90; margin 350 falls to it at 100 - 260/35.
+
+    Source: FORM-002, MARGIN-002.
+    """
+    brackets = f.build_brackets([0, 1000, 2000], ["0.02", "0.025", "0.03"])
+    price = f.liquidation_price("long", 35, 100, 350, brackets=brackets, rule="bybit-linear")
+    assert price == 100 - Fraction(260, 35)
+
+
+def test_a_loss_that_was_collected_in_full_is_nobodys():
+    """Source: FORM-003."""
+    assert f.share_floor_last(9, [3, 6]) == [3, 6]
+    assert f.share_floor_last(8, [3, 6]) == [2, 6]  # 2.67 and 5.33 floored, one left for the last
 
 
 def test_funding_sums_to_nothing():
