@@ -15,7 +15,7 @@ import msgspec
 
 from engine.codes import MARKETS_MAX, POLICIES, PPM, PRICE_MAX_LIMIT, TIERS_MAX, VALUE_MAX
 from engine.errors import ConfigError
-from engine.units import count_units, rate_to_ppm
+from engine.units import count_units, parse_decimal, rate_to_ppm
 
 DEFAULT_PRICE_MAX_TICK = (1 << 24) - 1
 
@@ -362,26 +362,37 @@ def load_tiers(path: str | Path, symbol: str) -> list[dict[str, Any]]:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise ConfigError(f"{file}: not valid JSON: {error}") from error
-    rows = _select_brackets(found, symbol)
-    if rows is None:
-        raise ConfigError(f"{file}: symbol: no brackets for '{symbol}' found")
+    shape = f"{file}: expected leverageBracket or ccxt leverage tier fields"
     try:
+        rows = _select_brackets(found, symbol)
+        if not rows:
+            raise ConfigError(f"{file}: symbol: no brackets for '{symbol}' found")
         return [_read_bracket(row) for row in rows]
-    except (KeyError, TypeError, ArithmeticError) as error:
-        raise ConfigError(f"{file}: expected leverageBracket or ccxt leverage tier fields, missing {error}") from error
+    except KeyError as error:
+        raise ConfigError(f"{shape}, missing {error}") from error
+    except (TypeError, AttributeError) as error:
+        raise ConfigError(f"{shape}, found something else in their place") from error
+    except (ValueError, ArithmeticError) as error:
+        raise ConfigError(f"{shape}: {error}") from error
 
 
 def _select_brackets(found: Any, symbol: str) -> Sequence[Mapping[str, Any]] | None:
-    plain = symbol.replace("/", "").split(":")[0]
+    plain = _plain_name(symbol)
     if isinstance(found, dict) and "brackets" not in found:
         # a dated contract shares its pair's plain name with the perpetual, and has brackets of its own
-        perpetuals = {name.replace("/", "").split(":")[0]: name for name in found if "-" not in name}
+        perpetuals = {_plain_name(name): name for name in found if "-" not in name}
         rows = found.get(symbol, found.get(perpetuals.get(plain, "")))
         return None if rows is None else list(rows)
     entries = [found] if isinstance(found, dict) else list(found)
     if entries and "brackets" in entries[0]:
         return next((list(e["brackets"]) for e in entries if e.get("symbol") == plain), None)
-    return entries or None
+    # ccxt's tiers of one market name it in each row, or not at all
+    named = [(row, row.get("symbol") or symbol) for row in entries]
+    return [row for row, name in named if name == symbol or ("-" not in name and _plain_name(name) == plain)]
+
+
+def _plain_name(symbol: str) -> str:
+    return symbol.replace("/", "").split(":")[0]
 
 
 def _read_bracket(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -391,11 +402,13 @@ def _read_bracket(row: Mapping[str, Any]) -> dict[str, Any]:
         floor, rate, top = source["notionalFloor"], source["maintMarginRatio"], source["initialLeverage"]
     else:
         floor, rate, top = source["minNotional"], source["maintenanceMarginRate"], source["maxLeverage"]
-    leverage = Decimal(str(top))
+    leverage = parse_decimal(str(top))
+    if leverage <= 0:
+        raise ValueError(f"expected a leverage above 0, got {top}")
     initial = (Decimal(1) / leverage).quantize(Decimal(1) / PPM, rounding="ROUND_CEILING")
-    tier = {"floor": Decimal(str(floor)), "initial": initial, "maintenance": Decimal(str(rate))}
+    tier = {"floor": parse_decimal(str(floor)), "initial": initial, "maintenance": parse_decimal(str(rate))}
     if source.get("cum") is not None:
-        tier["deduction"] = Decimal(str(source["cum"]))
+        tier["deduction"] = parse_decimal(str(source["cum"]))
     return tier
 
 

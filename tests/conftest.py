@@ -32,11 +32,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.mirror)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--vectors FILE`: other venue vectors than ../shared/vectors/venue_vectors.json, of the same form."""
+    parser.addoption("--vectors", metavar="FILE", help="venue vectors for tests/venues/test_vectors.py")
+
+
+def find_shared() -> Path:
+    """Return where the recordings and vectors should be: PERP_SHARED, else ../shared."""
+    chosen = os.environ.get("PERP_SHARED")
+    return Path(chosen) if chosen else ROOT.parent / "shared"
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Return the folder of real recordings (`data/`, `vectors/`), which is too large for the repository."""
     chosen = os.environ.get("PERP_SHARED")
-    folder = Path(chosen) if chosen else ROOT.parent / "shared"
+    folder = find_shared()
     if not (folder / "data").is_dir():
         where = f"PERP_SHARED={chosen}" if chosen else "../shared (or set PERP_SHARED)"
         pytest.skip(f"the recordings are not here: no folder data/ under {where}")

@@ -28,6 +28,7 @@ INNER = {
     "units": {"codes"},
     "contract": {"codes", "errors", "units"},
     "commands": {"codes", "errors", "layout"},
+    "formulas": {"codes", "errors", "units", "formulas"},
     "kernels": {"codes", "layout", "_jit", "_probe", "kernels"},
     "reference": {"codes", "errors", "units", "contract", "reference"},
     "digest": {"codes", "errors", "layout", "contract"},
@@ -38,7 +39,7 @@ RINGS = (
     {"compiled"},  # the owner of the arrays
     {"exchange", "memory"},
     {"feeds", "journal", "scenario"},
-    {"bench", "replay", "sweep", "report"},
+    {"bench", "replay", "sweep", "report", "check"},
     {"cli", "serve"},
 )
 # The public names and `python -m engine`: they may import anything, and only the last ring imports them.

@@ -12,9 +12,19 @@ from engine.contract import Market
 from engine.errors import DataError
 from engine.feeds.binance import read_prints
 from engine.feeds.columns import TapeFile
+from engine.feeds.hyperliquid import check_node_fills, read_node_fills
 from engine.feeds.tardis import SCHEMAS, STREAMS, TardisFeed, inspect_file, iter_bbo_checks, read_quotes
 
-__all__ = ["Feed", "find_first_marks", "iter_bbo_checks", "open_feed", "read_prints", "read_quotes"]
+__all__ = [
+    "Feed",
+    "check_node_fills",
+    "find_first_marks",
+    "iter_bbo_checks",
+    "open_feed",
+    "read_node_fills",
+    "read_prints",
+    "read_quotes",
+]
 
 
 class Feed(Protocol):

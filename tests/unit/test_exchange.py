@@ -263,26 +263,3 @@ def test_markets_must_fit_together():
     ):
         with pytest.raises(ConfigError, match=expected):
             build_setup([make_market(), make_market(**({"symbol": "Y"} | changes))])
-
-
-def test_real_brackets_load(shared):
-    """All of Binance's 349 symbols load, and every `cum` equals the recurrence.
-
-    Source: MARGIN-002.
-    """
-    import json
-
-    from engine.contract import load_tiers, read_tiers
-
-    file = shared / "data/margin_tiers/binance_leverage_tiers.json"
-    if not file.exists():  # recordings are not ours to ship, and a folder of them may hold only some
-        pytest.skip(f"the brackets are not among the recordings: {file.name}")
-    found = json.loads(file.read_text())
-    rows = 0
-    for symbol, brackets in found.items():
-        tiers = [Tier(**tier) for tier in load_tiers(file, symbol)]
-        assert len(tiers) == len(brackets), symbol  # a dated contract's are not the perpetual's
-        rows += len(read_tiers(tiers, Decimal("0.000001"), symbol))
-    assert len(found) == 349
-    assert rows == 2_805  # as counted in the recordings' own notes
-    assert load_tiers(file, "BTCUSDT") == load_tiers(file, "BTC/USDT:USDT")
