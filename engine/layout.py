@@ -134,7 +134,7 @@ POSITION = np.dtype(
         ("mode", "u1"),
         ("hung", "i1"),  # 0 not on the trigger ladder, else the side it hangs on
         ("flags", "u1"),  # PENDING, TOUCHED, CALLED of an isolated position
-        ("_pad", "u1"),
+        ("table", "u1"),  # tier table under which it was hung: on the ladder of that table
         ("level", "<i4"),  # where in `levels` it hangs
         ("_pad2", "<i4", (5,)),
     ]
@@ -158,6 +158,7 @@ LADDER = np.dtype(
         ("page_offset", "<i8"),  # this ladder's part of `pages`
         ("word_offset", "<i8"),  # this ladder's part of `words`, three summaries after each other
         ("word_counts", "<i8", (3,)),
+        ("wide_ppm", "<i8"),  # triggers: what the table in force may ask beyond this ladder's, of a notional (TIER-003)
     ]
 )
 
@@ -187,6 +188,14 @@ MARKET = np.dtype(
         ("last_tick", "<i8"),
         ("open_interest_lot", "<i8"),  # sum of the long quantities
         ("own_orders", "<i8"),  # resting orders that are not the outside's
+        # parameters again
+        ("kind", "<i4"),
+        ("table_count", "<i4"),
+        ("tables_at", "<i4"),  # where in `tiers` its tables stand, TIERS_MAX rows each; 0: there is one, never changed
+        ("ladders_at", "<i4"),  # where in `ladders` the trigger ladders of its tables from 1 on stand
+        # state again
+        ("tier_table", "<i4"),  # the one in force, of which `tiers` has a copy at the market's place
+        ("loose", "<i4"),  # 1: a position may hang nowhere because the mark stood at the edge of its range
     ]
 )
 
@@ -255,7 +264,7 @@ class State(NamedTuple):
 
     head: NDArray[np.void]  # (1,) HEAD
     markets: NDArray[np.void]  # (markets,) MARKET
-    tiers: NDArray[np.void]  # (markets * TIERS_MAX,) TIER
+    tiers: NDArray[np.void]  # (markets * TIERS_MAX + all tables of markets that have several,) TIER
     assets: NDArray[np.void]  # (assets,) ASSET
     funds: NDArray[np.void]  # (funds,) FUND
     accounts: NDArray[np.void]  # (accounts,) ACCOUNT
@@ -263,7 +272,7 @@ class State(NamedTuple):
     positions: NDArray[np.void]  # (positions,) POSITION
     orders: NDArray[np.void]  # (orders,) ORDER
     idmap: NDArray[np.int64]  # (power of two,) order id -> slot, as `kernels/idmap.py` packs it
-    ladders: NDArray[np.void]  # (2 * markets,) LADDER, the book then the triggers of each market
+    ladders: NDArray[np.void]  # (2 * markets + further tables,) LADDER, the book then the triggers of each market
     pages: NDArray[np.int32]  # page number -> page slot, all ladders after each other
     words: NDArray[np.uint64]  # summaries of `pages`, three levels per ladder
     page_masks: NDArray[np.uint64]  # (page slots,) which of a page's 64 leaves exist

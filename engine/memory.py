@@ -58,7 +58,7 @@ def describe_units() -> dict[str, int]:
 
 def describe_setup(setup: Setup) -> dict[str, int]:
     """Return the bytes an exchange of these markets starts with, and how many of them its price ranges take."""
-    prices = sum(count_price_bytes(rules.price_max_tick) for rules in setup.markets)
+    prices = sum(count_price_bytes(rules.price_max_tick, 1 + len(rules.tables)) for rules in setup.markets)
     engine = CompiledEngine(setup, Capacity())
     empty = sum(array.nbytes for array in (*engine.state, engine.events))
     return {"empty_bytes": empty, "price_bytes": prices, **describe_units()}
