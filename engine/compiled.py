@@ -234,6 +234,7 @@ class CompiledEngine:
             touched=_grown(state.touched, size),
             triggers=_grown(state.triggers, size),
             queue=_grown(state.queue, size),
+            uneasy=_grown(state.uneasy, size),
         )
 
     def _grow_orders(self) -> None:
@@ -418,6 +419,7 @@ def _allocate(setup: Setup, capacity: Capacity) -> State:
         touched=np.zeros(domains, np.int64),
         triggers=np.zeros(domains, HEAP),
         queue=np.zeros(domains, HEAP),
+        uneasy=np.zeros(domains, np.int64),
     )
     _write_rules(state, setup)
     return state

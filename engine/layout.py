@@ -244,6 +244,7 @@ HEAD = np.dtype(
         ("queue_count", "<i8"),  # heap records, stale ones included
         ("queue_length", "<i8"),  # candidates
         ("fault", "<i8"),
+        ("uneasy_count", "<i8"),
     ]
 )
 
@@ -252,6 +253,7 @@ PENDING = 1
 TOUCHED = 2
 CALLED = 4
 QUEUED = 8  # on a POSITION: a candidate of the standing ADL queue
+UNEASY = 16  # in `uneasy`
 
 
 class State(NamedTuple):
@@ -283,6 +285,7 @@ class State(NamedTuple):
     touched: NDArray[np.int64]  # domains changed by the current command
     triggers: NDArray[np.void]  # HEAP, the round's liquidations, worst first
     queue: NDArray[np.void]  # HEAP, the ADL queue being served
+    uneasy: NDArray[np.int64]  # domains to look at whenever a mark moves, whichever way
 
 
 STATE_DTYPES: dict[str, np.dtype[np.void] | np.dtype[np.int32] | np.dtype[np.int64] | np.dtype[np.uint64]] = {
@@ -307,5 +310,6 @@ STATE_DTYPES: dict[str, np.dtype[np.void] | np.dtype[np.int32] | np.dtype[np.int
     "touched": np.dtype(np.int64),
     "triggers": HEAP,
     "queue": HEAP,
+    "uneasy": np.dtype(np.int64),
 }
 BOX_WORDS = 2 * len(State._fields) + 3  # address and length of every array and of the events, and who owns those

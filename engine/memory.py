@@ -28,7 +28,7 @@ from engine.layout import (
 LEAF_BYTES = STATE_DTYPES["leaf_masks"].itemsize + LEAF_TICKS * LEVEL_RECORD.itemsize
 PAGE_BYTES = STATE_DTYPES["page_masks"].itemsize + PAGE_TICKS // LEAF_TICKS * STATE_DTYPES["page_leaves"].itemsize
 # What can be liquidated, a wallet or an isolated position, has its place in the work lists and in both heaps.
-DOMAIN_BYTES = STATE_DTYPES["pending"].itemsize + STATE_DTYPES["touched"].itemsize + 2 * HEAP.itemsize
+DOMAIN_BYTES = sum(STATE_DTYPES[name].itemsize for name in ("pending", "touched", "uneasy")) + 2 * HEAP.itemsize
 # With one asset and one position.
 ACCOUNT_BYTES = ACCOUNT.itemsize + WALLET.itemsize + POSITION.itemsize + 2 * DOMAIN_BYTES
 

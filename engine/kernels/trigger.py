@@ -38,7 +38,7 @@ from engine.kernels.margin import (
 )
 from engine.kernels.queue import refresh_domain
 from engine.kernels.tables import put_in_force, widen
-from engine.layout import CALLED, NIL, PENDING, TOUCHED
+from engine.layout import CALLED, NIL, PENDING, TOUCHED, UNEASY
 
 
 @inlined
@@ -345,10 +345,41 @@ def hang_domain(st, code):
     elif count > 0:
         spare = slack >> 3 if slack > 2 * maintenance else np.int64(0)
         set_spare(st, code, spare)
+        if factor_ppm > PPM and slack - spare < rounding_of(factor_ppm) * count + 1:
+            watch(st, code)
         if code & 1:
             hang_cross(st, code, factor_ppm, slack - spare, maintenance, count)
         else:
             hang_single(st, code >> 1, st.positions[code >> 1]["margin_quote"] - spare, factor_ppm)
+
+
+@helper
+def watch(st, code):
+    """Look at a domain again when a mark moves next, whichever way.
+
+    A call level is a multiple of what is rounded up, so that within a few units of it a mark that moves in the domain's
+    favour by less than rounding adds can bring the call.  Source: MARGIN-010, STEP-005.
+    """
+    flags = read_flags(st, code)
+    if not flags & UNEASY:
+        head = st.head[0]
+        st.uneasy[head["uneasy_count"]] = code
+        head["uneasy_count"] += 1
+        write_flags(st, code, flags | UNEASY)
+
+
+@helper
+def suspect_uneasy(st):
+    """Have the next trigger round look at the domains that a mark in their favour could bring a call.
+
+    Source: MARGIN-010.
+    """
+    head = st.head[0]
+    for at in range(head["uneasy_count"]):
+        code = st.uneasy[at]
+        write_flags(st, code, read_flags(st, code) & ~UNEASY)
+        suspect(st, code)
+    head["uneasy_count"] = 0
 
 
 @inlined
@@ -397,6 +428,8 @@ def set_mark(st, market, tick):
     event["mark_tick"] = rules["mark_tick"]
     rules["mark_tick"] = tick
     st.head[0]["queue_live"] = 0
+    if st.head[0]["uneasy_count"] > 0:
+        suspect_uneasy(st)
     pop_crossed(st, market)
 
 
