@@ -22,6 +22,7 @@ FUNDING = 14
 FUND_DEPOSIT = 15
 CLOCK = 16
 ASSIGN = 17  # a position brought from elsewhere, against the outside (POS-006)
+SET_TIERS = 18  # another tier table is in force from now on (TIER-002)
 
 # sides; a position's sign and an order's side are the same numbers
 BUY = 1
@@ -64,6 +65,7 @@ ADL_FILL = 16
 ADL_NOTICE = 17
 HAIRCUT = 18
 FUNDING_PAYMENT = 19
+TIERS_CHANGED = 20
 
 # ---------------------------------------------------------------- reasons inside events
 # canceled
@@ -113,8 +115,9 @@ BROKEN_MONEY = 902  # a balance left the proven range (NUM-006)
 # ---------------------------------------------------------------- policies by name; its place is its code (LIQ-002)
 MARK_MODELS = ("recorded", "index", "last")
 MARK_RECORDED, MARK_INDEX, MARK_LAST = 0, 1, 2
+LINEAR, INVERSE = 0, 1  # kinds of contract (NUM-002, INV-001)
 POLICIES: dict[str, tuple[str, ...]] = {
-    "kind": ("linear",),
+    "kind": ("linear", "inverse"),
     "mark_model": MARK_MODELS,
     "margin_mode": ("cross", "isolated"),
     "refill": ("tape",),
@@ -143,6 +146,7 @@ SATURATED = 1 << 62  # scores and ratios stop here (NUM-005)
 PRICE_MAX_LIMIT = (1 << 31) - 1
 MARKETS_MAX = 16
 TIERS_MAX = 64
+TABLES_MAX = 8  # tier tables of a market (TIER-001)
 
 COMMAND_NAMES: dict[int, str] = {
     PLACE: "place",
@@ -162,6 +166,7 @@ COMMAND_NAMES: dict[int, str] = {
     FUND_DEPOSIT: "fund_deposit",
     CLOCK: "clock",
     ASSIGN: "assign",
+    SET_TIERS: "set_tiers",
 }
 
 EVENT_NAMES: dict[int, str] = {
@@ -184,6 +189,7 @@ EVENT_NAMES: dict[int, str] = {
     ADL_NOTICE: "adl_notice",
     HAIRCUT: "haircut",
     FUNDING_PAYMENT: "funding_payment",
+    TIERS_CHANGED: "tiers",
 }
 
 CANCEL_NAMES: dict[int, str] = {

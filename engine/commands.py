@@ -145,6 +145,12 @@ class FundDeposit(_OfMarket, frozen=True, kw_only=True, tag="fund_deposit"):
     amount_quote: int
 
 
+class SetTiers(_OfMarket, frozen=True, kw_only=True, tag="set_tiers"):
+    """Another of the market's tier tables is in force from now on."""
+
+    table: int
+
+
 class Clock(Command, frozen=True, kw_only=True, tag="clock"):
     """Time passes."""
 
@@ -167,6 +173,7 @@ KINDS: dict[type[Command], int] = {
     FundDeposit: codes.FUND_DEPOSIT,
     Clock: codes.CLOCK,
     Assign: codes.ASSIGN,
+    SetTiers: codes.SET_TIERS,
 }
 
 
@@ -186,7 +193,7 @@ def _flags_of(command: Command) -> int:
 
 
 def _amount_of(command: Command) -> int:
-    for name in ("amount_quote", "leverage", "rate_ppb"):
+    for name in ("amount_quote", "leverage", "rate_ppb", "table"):
         if hasattr(command, name):
             return int(getattr(command, name))
     return _choose(MODES, command.mode, "mode") if isinstance(command, SetMarginMode) else 0

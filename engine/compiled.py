@@ -20,7 +20,7 @@ from engine.codes import (
     STATUS_NAMES,
     TIERS_MAX,
 )
-from engine.contract import Setup
+from engine.contract import Setup, Tiers
 from engine.digest import View
 from engine.errors import CapacityError, ConfigError, InvariantError
 from engine.layout import (
@@ -255,6 +255,7 @@ class CompiledEngine:
             touched=_grown(state.touched, size),
             triggers=_grown(state.triggers, size),
             queue=_grown(state.queue, size),
+            uneasy=_grown(state.uneasy, size),
         )
 
     def _grow_orders(self) -> None:
@@ -293,7 +294,13 @@ class CompiledEngine:
                 "withdrawals_quote",
                 "waived_quote",
             ),
+            tables=self._view_tables(),
         )
+
+    def _view_tables(self) -> NDArray[np.int64]:
+        table = self.state.markets["tier_table"].astype(np.int64)
+        (chosen,) = np.nonzero(table)
+        return np.stack([chosen, table[chosen]], axis=1)
 
     def _view_orders(self) -> NDArray[np.int64]:
         orders = self.state.orders[: int(self.state.head[0]["order_used"])]
@@ -414,7 +421,7 @@ def _allocate(setup: Setup, capacity: Capacity) -> State:
     state = State(
         head=_allot(1, HEAD),
         markets=_allot(markets, MARKET),
-        tiers=_allot(markets * TIERS_MAX, TIER),
+        tiers=_allot((markets + sum(map(len, _list_tables(setup)))) * TIERS_MAX, TIER),
         assets=_allot(assets, ASSET),
         funds=_allot(len(setup.funds), FUND),
         accounts=_allot(accounts, ACCOUNT),
@@ -434,6 +441,7 @@ def _allocate(setup: Setup, capacity: Capacity) -> State:
         triggers=_allot(domains, HEAP),
         queue=_allot(domains, HEAP),
         stage=_allot(EVENTS_STAGED, EVENT),
+        uneasy=_allot(domains, np.int64),
     )
     _write_rules(state, setup)
     return state
@@ -444,12 +452,22 @@ def _count_slots(nodes: int, pages: int) -> tuple[int, int]:
     return min(nodes, LEAVES * pages), min(nodes, pages)
 
 
+def _list_tables(setup: Setup) -> list[tuple[Tiers, ...]]:
+    """Return the tier tables of each market that has several; those of the others never change (TIER-001)."""
+    return [rules.tables if rules.more_tables else () for rules in setup.markets]
+
+
 def _allocate_ladders(setup: Setup) -> tuple[Rows, int, int]:
-    """Return the ladder headers (a book and a trigger ladder per market) and how many pages and words they need."""
-    ladders = np.zeros(2 * len(setup.markets), LADDER)
+    """Return the ladder headers and how many pages and words they need.
+
+    A book and a trigger ladder per market, then the trigger ladders of further tier tables.
+    """
+    owners = [rules for rules in setup.markets for _ in range(2)]
+    owners += [rules for rules in setup.markets for _ in rules.more_tables]
+    ladders = np.zeros(len(owners), LADDER)
     pages = words = 0
-    for index, header in enumerate(ladders):
-        limit = setup.markets[index // 2].price_max_tick + 1
+    for rules, header in zip(owners, ladders, strict=True):
+        limit = rules.price_max_tick + 1
         page_count, word_counts = _count_ladder(limit)
         header["best_ask"] = header["limit_tick"] = limit
         header["page_offset"], header["word_offset"] = pages, words
@@ -469,10 +487,10 @@ def _count_ladder(limit_tick: int) -> tuple[int, list[int]]:
     return pages, word_counts
 
 
-def count_price_bytes(price_max_tick: int) -> int:
-    """Return what the price range of a market takes before anything rests in it: the directories of its two ladders."""
+def count_price_bytes(price_max_tick: int, ladders: int = 2) -> int:
+    """Return what the price range of a market takes before anything rests in it: the directories of its ladders."""
     pages, word_counts = _count_ladder(price_max_tick + 1)
-    return 2 * (pages * STATE_DTYPES["pages"].itemsize + sum(word_counts) * STATE_DTYPES["words"].itemsize)
+    return ladders * (pages * STATE_DTYPES["pages"].itemsize + sum(word_counts) * STATE_DTYPES["words"].itemsize)
 
 
 def count_order_bytes() -> int:
@@ -481,12 +499,26 @@ def count_order_bytes() -> int:
     return ORDER.itemsize + _make_idmap(orders).nbytes // orders
 
 
+def _write_tables(state: State, setup: Setup) -> None:
+    """Write where a market's tier tables and their ladders are, and the tables where there are several."""
+    place, ladder = len(setup.markets), 2 * len(setup.markets)
+    for row, rules, tables in zip(state.markets, setup.markets, _list_tables(setup), strict=True):
+        row["table_count"] = len(rules.tables)
+        row["tables_at"], row["ladders_at"] = place, ladder
+        for number, tiers in enumerate(tables):
+            for at, tier in enumerate(tiers):
+                state.tiers[(place + number) * TIERS_MAX + at] = tier
+        place += len(tables)
+        ladder += len(rules.more_tables)
+
+
 def _write_rules(state: State, setup: Setup) -> None:
     """Write the markets' parameters and the outside's positions into the arrays."""
     head = state.head[0]
     head["order_free"] = head["leaf_free"] = head["page_free"] = NIL
     head["asset_count"], head["market_count"] = len(setup.assets), len(setup.markets)
     state.accounts["positions_head"] = NIL
+    _write_tables(state, setup)
     for index, rules in enumerate(setup.markets):
         row = state.markets[index]
         for name in MARKET.names or ():

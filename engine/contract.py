@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from engine.codes import MARKETS_MAX, POLICIES, PPM, PRICE_MAX_LIMIT, TIERS_MAX, VALUE_MAX
+from engine.codes import INVERSE, MARKETS_MAX, POLICIES, PPM, PRICE_MAX_LIMIT, TABLES_MAX, TIERS_MAX, VALUE_MAX
 from engine.errors import ConfigError
 from engine.units import count_units, parse_decimal, rate_to_ppm
 
 DEFAULT_PRICE_MAX_TICK = (1 << 24) - 1
+Tiers = tuple[tuple[int, int, int, int], ...]  # floor_quote, initial_ppm, maintenance_ppm, deduction_quote
 
 
 class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,8 +72,14 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Price step and quantity step.
     quote_unit : Decimal
         Smallest unit of the settlement asset; all its money is a whole number of these.
+    kind : {"linear", "inverse"}
+        Linear: money is the quote currency.  Inverse: it is the base coin, and so are the tiers' floors.
+    contract_size : Decimal
+        What a quantity of 1 stands for: so much of the base coin (linear), or of the quote currency (inverse).
     tiers : tuple of Tier
         At least one, floors rising from 0.
+    tier_tables : tuple of tuples of Tier
+        Further tables; `tiers` is number 0, these count from 1, and `set_tiers` chooses between them.
     fund : str
         Name of the insurance fund; markets naming the same fund share it.  Empty: the settlement asset's.
     margin_call : Decimal
@@ -80,7 +87,7 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     initial_mark : Decimal, optional
         Mark price before the first command.
 
-    Source: DESIGN 1, 5, 6; spec CFG-001.
+    Source: DESIGN 1, 5, 6; spec CFG-001, INV-002, TIER-001.
     """
 
     symbol: str
@@ -107,6 +114,8 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     refill: str = "tape"
     liquidation: LiquidationPolicy = LiquidationPolicy()
     adl: AdlPolicy = AdlPolicy()
+    contract_size: Decimal = Decimal(1)
+    tier_tables: tuple[tuple[Tier, ...], ...] = ()
 
 
 class MarketRules(NamedTuple):
@@ -115,7 +124,7 @@ class MarketRules(NamedTuple):
     symbol: str
     asset: int
     fund: int
-    multiplier: int  # money per tick and lot
+    multiplier: int  # money per tick and lot; inverse: money times ticks per lot
     price_max_tick: int
     order_max_lot: int
     open_interest_max_lot: int
@@ -130,7 +139,14 @@ class MarketRules(NamedTuple):
     initial_mark_tick: int  # 0: none
     adl_fees: int  # 1: on
     call_ppm: int
-    tiers: tuple[tuple[int, int, int, int], ...]  # floor_quote, initial_ppm, maintenance_ppm, deduction_quote
+    tiers: Tiers
+    kind: int = 0  # LINEAR or INVERSE
+    more_tables: tuple[Tiers, ...] = ()  # like `tiers`: tables 1, 2, ...
+
+    @property
+    def tables(self) -> tuple[Tiers, ...]:
+        """Return all tier tables by their numbers (TIER-001)."""
+        return (self.tiers, *self.more_tables)
 
 
 class Setup(NamedTuple):
@@ -157,7 +173,25 @@ def check_policy(path: str, group: str, value: str) -> int:
     return known.index(value)
 
 
-def read_tiers(tiers: Sequence[Tier], quote_unit: Decimal, where: str) -> tuple[tuple[int, int, int, int], ...]:
+def value_of(rules: MarketRules, price_tick: Any, qty_lot: Any) -> Any:
+    """Return the value of a signed quantity at a price, in whole units of the settlement asset.
+
+    For displays and scenarios; the engines and the auditor have their own.
+
+    Parameters
+    ----------
+    price_tick, qty_lot : int, or int64 arrays
+        Prices from 1 on.
+
+    Source: NUM-002, INV-001.
+    """
+    if rules.kind != INVERSE:
+        return price_tick * qty_lot * rules.multiplier
+    whole, rest = divmod(-qty_lot * rules.multiplier, price_tick)
+    return whole + ((2 * rest > price_tick) | ((2 * rest == price_tick) & (whole % 2 == 1)))
+
+
+def read_tiers(tiers: Sequence[Tier], quote_unit: Decimal, where: str) -> Tiers:
     """Return tiers in integers, deductions by the recurrence `d_n = d_{n-1} + floor_n x (rate step)` (MARGIN-002)."""
     if not tiers or len(tiers) > TIERS_MAX:
         raise ConfigError(f"{where}: tiers: expected 1 to {TIERS_MAX} tiers, got {len(tiers)}")
@@ -255,16 +289,23 @@ def _read_sizes(market: Market, path: str) -> _Sizes:
         given = getattr(market, field)
         return default if given is None else _units(given, unit, f"{path}.{field}")
 
-    multiplier = _units(market.tick_size * market.lot_size, market.quote_unit, f"{path}.tick_size x lot_size")
+    multiplier = _read_multiplier(market, path)
     price_max = count("price_max", market.tick_size, DEFAULT_PRICE_MAX_TICK)
     if not 1 <= price_max <= PRICE_MAX_LIMIT:
         raise ConfigError(f"{path}.price_max: expected 1 to {PRICE_MAX_LIMIT} ticks, got {price_max}")
-    ceiling = VALUE_MAX // (price_max * multiplier)
+    # the price at which a lot is worth most: the highest, or where the value falls as the price rises, one tick
+    dearest = 1 if market.kind == "inverse" else price_max
+    ceiling = VALUE_MAX // (dearest * multiplier)
     interest = count("open_interest_max", market.lot_size, ceiling)
     if not 1 <= interest <= ceiling:
         raise ConfigError(
-            f"{path}.open_interest_max: price_max {price_max} ticks x {interest} lots x {multiplier} units would pass "
+            f"{path}.open_interest_max: a price of {dearest} ticks x {interest} lots x {multiplier} units would pass "
             f"2**58; expected 1 to {ceiling} lots"
+        )
+    if market.kind == "inverse" and multiplier < price_max:
+        raise ConfigError(
+            f"{path}.price_max: at {price_max} ticks a lot is worth less than one unit of {market.settle}; expected at "
+            f"most {multiplier} ticks, or a finer quote_unit"
         )
     order_max = count("order_max", market.lot_size, interest)
     if not 1 <= order_max <= interest:
@@ -273,6 +314,29 @@ def _read_sizes(market: Market, path: str) -> _Sizes:
     if not 0 <= initial_mark <= price_max:
         raise ConfigError(f"{path}.initial_mark: expected a price up to price_max, got {market.initial_mark}")
     return _Sizes(multiplier, price_max, order_max, interest, initial_mark)
+
+
+def _read_multiplier(market: Market, path: str) -> int:
+    """Return what a lot is worth at a price of one tick; a linear lot at every tick as much more (NUM-002, INV-001)."""
+    if not market.contract_size > 0:
+        raise ConfigError(f"{path}.contract_size: expected a positive number, got {market.contract_size}")
+    lot = market.lot_size * market.contract_size
+    if market.kind == "inverse":
+        return _units(lot, market.tick_size * market.quote_unit, f"{path}.lot_size x contract_size over tick_size")
+    return _units(market.tick_size * lot, market.quote_unit, f"{path}.tick_size x lot_size")
+
+
+def _read_tables(market: Market, path: str, call_ppm: int) -> tuple[Tiers, ...]:
+    """Return a market's tier tables; a margin call must be possible under each (TIER-001)."""
+    if len(market.tier_tables) >= TABLES_MAX:
+        raise ConfigError(f"{path}.tier_tables: expected at most {TABLES_MAX - 1}, got {len(market.tier_tables)}")
+    places = [f"{path}.tier_tables[{index}]" for index in range(len(market.tier_tables))]
+    given = zip((market.tiers, *market.tier_tables), (path, *places), strict=True)
+    tables = [read_tiers(tiers, market.quote_unit, where) for tiers, where in given]
+    highest = max(tiers[-1][2] for tiers in tables)
+    if call_ppm and not (call_ppm >= PPM and highest * call_ppm < PPM * PPM):
+        raise ConfigError(f"{path}.margin_call: expected 0, or at least 1 and below 1 / the highest maintenance rate")
+    return tuple(tables)
 
 
 def _read_rates(market: Market, path: str) -> dict[str, int]:
@@ -293,11 +357,9 @@ def _read_rates(market: Market, path: str) -> dict[str, int]:
 def _build_rules(market: Market, path: str, asset: int, fund: int) -> MarketRules:
     _check_policies(market, path)
     sizes = _read_sizes(market, path)
-    tiers = read_tiers(market.tiers, market.quote_unit, path)
     call = _ppm(market.margin_call, f"{path}.margin_call")
-    if call and not (call >= PPM and tiers[-1][2] * call < PPM * PPM):
-        raise ConfigError(f"{path}.margin_call: expected 0, or at least 1 and below 1 / the highest maintenance rate")
-    highest = PPM // tiers[0][1]
+    tables = _read_tables(market, path, call)
+    highest = PPM // tables[0][0][1]
     if not 1 <= market.default_leverage <= highest:
         raise ConfigError(f"{path}.default_leverage: expected 1 to {highest}, got {market.default_leverage}")
     return MarketRules(
@@ -315,15 +377,17 @@ def _build_rules(market: Market, path: str, asset: int, fund: int) -> MarketRule
         initial_mark_tick=sizes.initial_mark,
         adl_fees=1 - check_policy(f"{path}.adl.fees", "adl_fees", market.adl.fees),
         call_ppm=call,
-        tiers=tiers,
+        kind=check_policy(f"{path}.kind", "kind", market.kind),
+        tiers=tables[0],
+        more_tables=tables[1:],
     )
 
 
 def load_market(path: str | Path) -> Market:
     """Read one market from a TOML file.
 
-    `tiers` may be the name of a JSON file beside it holding a Binance `leverageBracket` answer or a ccxt
-    leverage-tier answer, taken as it is.
+    `tiers`, or a table of `tier_tables`, may be the name of a JSON file beside it holding a Binance `leverageBracket`
+    answer or a ccxt leverage-tier answer, taken as it is.
 
     Raises
     ------
@@ -339,6 +403,11 @@ def load_market(path: str | Path) -> Market:
         raise ConfigError(f"{file}: not valid TOML: {error}") from error
     if isinstance(raw.get("tiers"), str):
         raw["tiers"] = load_tiers(file.parent / raw["tiers"], str(raw.get("symbol", "")))
+    if isinstance(raw.get("tier_tables"), list):
+        raw["tier_tables"] = [
+            load_tiers(file.parent / table, str(raw.get("symbol", ""))) if isinstance(table, str) else table
+            for table in raw["tier_tables"]
+        ]
     try:
         market = msgspec.convert(raw, Market, strict=False)
     except msgspec.ValidationError as error:

@@ -21,7 +21,7 @@ from engine.codes import BUY, EXTERNAL, SELL
 from engine.commands import Command, to_rows
 from engine.compiled import Capacity as Capacity
 from engine.compiled import CompiledEngine, Rows
-from engine.contract import Market, Setup, build_setup
+from engine.contract import Market, Setup, build_setup, value_of
 from engine.digest import View, compute_digest
 from engine.errors import ConfigError, DataError
 from engine.layout import COMMAND, EVENT
@@ -259,9 +259,11 @@ class Exchange:
         names = ("account", "market", "qty_lot", "cost_quote", "margin_quote", "opened_seq", "leverage_ppm", "mode")
         columns: Table = {name: table[:, at] for at, name in enumerate(names)}
         marks = np.asarray(view.markets, np.int64).reshape(-1, 5)[:, 0]
-        units = np.array([rules.multiplier for rules in self.setup.markets], np.int64)
-        market = columns["market"]
-        columns["unrealised_quote"] = marks[market] * units[market] * columns["qty_lot"] - columns["cost_quote"]
+        unrealised = -columns["cost_quote"]
+        for market, rules in enumerate(self.setup.markets):
+            here = columns["market"] == market
+            unrealised[here] += value_of(rules, marks[market], columns["qty_lot"][here])
+        columns["unrealised_quote"] = unrealised
         return columns
 
     def funds(self) -> Table:

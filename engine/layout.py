@@ -135,7 +135,7 @@ POSITION = np.dtype(
         ("mode", "u1"),
         ("hung", "i1"),  # 0 not on the trigger ladder, else the side it hangs on
         ("flags", "u1"),  # PENDING, TOUCHED, CALLED of an isolated position
-        ("_pad", "u1"),
+        ("table", "u1"),  # tier table under which it was hung: on the ladder of that table
         ("level", "<i4"),  # where in `levels` it hangs
         ("_pad2", "<i4", (5,)),
     ]
@@ -159,6 +159,7 @@ LADDER = np.dtype(
         ("page_offset", "<i8"),  # this ladder's part of `pages`
         ("word_offset", "<i8"),  # this ladder's part of `words`, three summaries after each other
         ("word_counts", "<i8", (3,)),
+        ("wide_ppm", "<i8"),  # triggers: what the table in force may ask beyond this ladder's, of a notional (TIER-003)
     ]
 )
 
@@ -188,6 +189,14 @@ MARKET = np.dtype(
         ("last_tick", "<i8"),
         ("open_interest_lot", "<i8"),  # sum of the long quantities
         ("own_orders", "<i8"),  # resting orders that are not the outside's
+        # parameters again
+        ("kind", "<i4"),
+        ("table_count", "<i4"),
+        ("tables_at", "<i4"),  # where in `tiers` its tables stand, TIERS_MAX rows each; 0: there is one, never changed
+        ("ladders_at", "<i4"),  # where in `ladders` the trigger ladders of its tables from 1 on stand
+        # state again
+        ("tier_table", "<i4"),  # the one in force, of which `tiers` has a copy at the market's place
+        ("loose", "<i4"),  # 1: a position may hang nowhere because the mark stood at the edge of its range
     ]
 )
 
@@ -236,6 +245,7 @@ HEAD = np.dtype(
         ("queue_count", "<i8"),  # heap records, stale ones included
         ("queue_length", "<i8"),  # candidates
         ("fault", "<i8"),
+        ("uneasy_count", "<i8"),
     ]
 )
 
@@ -244,6 +254,7 @@ PENDING = 1
 TOUCHED = 2
 CALLED = 4
 QUEUED = 8  # on a POSITION: a candidate of the standing ADL queue
+UNEASY = 16  # in `uneasy`
 
 
 class State(NamedTuple):
@@ -256,7 +267,7 @@ class State(NamedTuple):
 
     head: NDArray[np.void]  # (1,) HEAD
     markets: NDArray[np.void]  # (markets,) MARKET
-    tiers: NDArray[np.void]  # (markets * TIERS_MAX,) TIER
+    tiers: NDArray[np.void]  # (markets * TIERS_MAX + all tables of markets that have several,) TIER
     assets: NDArray[np.void]  # (assets,) ASSET
     funds: NDArray[np.void]  # (funds,) FUND
     accounts: NDArray[np.void]  # (accounts,) ACCOUNT
@@ -264,7 +275,7 @@ class State(NamedTuple):
     positions: NDArray[np.void]  # (positions,) POSITION
     orders: NDArray[np.void]  # (orders,) ORDER
     idmap: NDArray[np.int64]  # (power of two,) order id -> slot, as `kernels/idmap.py` packs it
-    ladders: NDArray[np.void]  # (2 * markets,) LADDER, the book then the triggers of each market
+    ladders: NDArray[np.void]  # (2 * markets + further tables,) LADDER, the book then the triggers of each market
     pages: NDArray[np.int32]  # page number -> page slot, all ladders after each other
     words: NDArray[np.uint64]  # summaries of `pages`, three levels per ladder
     page_masks: NDArray[np.uint64]  # (page slots,) which of a page's 64 leaves exist
@@ -276,6 +287,7 @@ class State(NamedTuple):
     triggers: NDArray[np.void]  # HEAP, the round's liquidations, worst first
     queue: NDArray[np.void]  # HEAP, the ADL queue being served
     stage: NDArray[np.void]  # (2,) EVENT, the last two events: a buffer gets an event when the next one is begun
+    uneasy: NDArray[np.int64]  # domains to look at whenever a mark moves, whichever way
 
 
 STATE_DTYPES: dict[str, np.dtype[np.void] | np.dtype[np.int32] | np.dtype[np.int64] | np.dtype[np.uint64]] = {
@@ -301,5 +313,6 @@ STATE_DTYPES: dict[str, np.dtype[np.void] | np.dtype[np.int32] | np.dtype[np.int
     "triggers": HEAP,
     "queue": HEAP,
     "stage": EVENT,
+    "uneasy": np.dtype(np.int64),
 }
 BOX_WORDS = 2 * len(State._fields) + 3  # address and length of every array and of the events, and who owns those

@@ -28,7 +28,7 @@ from engine.layout import (
 LEAF_BYTES = STATE_DTYPES["leaf_masks"].itemsize + LEAF_TICKS * LEVEL_RECORD.itemsize
 PAGE_BYTES = STATE_DTYPES["page_masks"].itemsize + PAGE_TICKS // LEAF_TICKS * STATE_DTYPES["page_leaves"].itemsize
 # What can be liquidated, a wallet or an isolated position, has its place in the work lists and in both heaps.
-DOMAIN_BYTES = STATE_DTYPES["pending"].itemsize + STATE_DTYPES["touched"].itemsize + 2 * HEAP.itemsize
+DOMAIN_BYTES = sum(STATE_DTYPES[name].itemsize for name in ("pending", "touched", "uneasy")) + 2 * HEAP.itemsize
 # With one asset and one position.
 ACCOUNT_BYTES = ACCOUNT.itemsize + WALLET.itemsize + POSITION.itemsize + 2 * DOMAIN_BYTES
 
@@ -58,7 +58,7 @@ def describe_units() -> dict[str, int]:
 
 def describe_setup(setup: Setup) -> dict[str, int]:
     """Return the bytes an exchange of these markets starts with, and how many of them its price ranges take."""
-    prices = sum(count_price_bytes(rules.price_max_tick) for rules in setup.markets)
+    prices = sum(count_price_bytes(rules.price_max_tick, 1 + len(rules.tables)) for rules in setup.markets)
     engine = CompiledEngine(setup, Capacity())
     empty = sum(array.nbytes for array in (*engine.state, engine.events))
     return {"empty_bytes": empty, "price_bytes": prices, **describe_units()}

@@ -60,6 +60,7 @@ class Auditor(Closings):
             codes.ADL_NOTICE: self._adl_notice,
             codes.HAIRCUT: self._haircut,
             codes.FUNDING_PAYMENT: self._funding_payment,
+            codes.TIERS_CHANGED: self._tiers_changed,
         }
 
     # ------------------------------------------------------------ reading
@@ -232,6 +233,14 @@ class Auditor(Closings):
         self._expect(event, "price_tick", event.price_tick, event.mark_tick, event.price_tick != event.mark_tick)
         self.marks[event.market] = event.price_tick
 
+    def _tiers_changed(self, event: Any) -> None:
+        """Put another tier table in force (TIER-002)."""
+        before = self.tables[event.market]
+        self._check(event, "rank", event.rank, before)
+        is_table = 0 <= event.code < len(self._rules(event.market).tables) and event.code != before
+        self._expect(event, "code", event.code, before, is_table)
+        self.tables[event.market] = event.code
+
     def _funding_payment(self, event: Any) -> None:
         """Book a payment; its rate is in no event, so that only its place and its rounding account are checked."""
         holding = self._holding(event.account, event.market)
@@ -255,9 +264,8 @@ class Auditor(Closings):
         InvariantError
             Naming the first difference (MONEY-002).
         """
-        clock, markets, _, positions, wallets, funds, assets = (
-            read_table(view, name).tolist() for name in View._fields
-        )
+        names = ("clock", "markets", "positions", "wallets", "funds", "assets", "tables")
+        clock, markets, positions, wallets, funds, assets, tables = (read_table(view, name).tolist() for name in names)
         compare_rows("clock", [(row[2],) for row in clock], [(self.deficit_id,)])
         interest = [
             sum(max(0, held[market].qty) for held in self.holdings.values() if market in held)
@@ -269,6 +277,8 @@ class Auditor(Closings):
         compare_rows("wallets", [tuple(row[:3]) for row in wallets if row[2]], balances)
         compare_rows("funds", [tuple(row) for row in funds], list(zip(self.funds, self.fund_lows, strict=True)))
         compare_rows("assets", [tuple(row) for row in assets], [astuple(sums) for sums in self.sums])
+        chosen = [(market, table) for market, table in enumerate(self.tables) if table]
+        compare_rows("tables", [tuple(row) for row in tables], chosen)
 
     def _list_positions(self) -> list[tuple[int, ...]]:
         """Return the rows of positions that are open or have settings of their own, as a View has them."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from engine.codes import CROSS, EXTERNAL, ISOLATED, PPM
+from engine.codes import CROSS, EXTERNAL, ISOLATED, LINEAR, PPM
 from engine.contract import MarketRules, Setup
 
 
@@ -55,6 +55,7 @@ class Books:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.marks = [rules.initial_mark_tick for rules in setup.markets]
+        self.tables = [0] * len(setup.markets)  # the tier table in force (TIER-002)
         self.wallets: dict[tuple[int, int], int] = {}
         self.last_markets: dict[tuple[int, int], int] = {}  # of an account's last fill in an asset (LIQ-011)
         self.holdings: dict[int, dict[int, Holding]] = {}
@@ -105,7 +106,14 @@ class Books:
         self.wallets[key] = before + amount
 
     def _value(self, market: int, price: int, qty: int) -> int:
-        return price * qty * self._rules(market).multiplier
+        """Return the value of a signed quantity, an inverse one's rounded half to even (NUM-002, INV-001)."""
+        rules = self._rules(market)
+        if rules.kind == LINEAR or price == 0:
+            return price * qty * rules.multiplier
+        magnitude, rest = divmod(abs(qty) * rules.multiplier, price)
+        if 2 * rest > price or (2 * rest == price and magnitude % 2):
+            magnitude += 1
+        return -sign_of(qty) * magnitude
 
     def _domain(self, account: int, market: int) -> Domain:
         is_isolated = self._holding(account, market).mode == ISOLATED
@@ -129,10 +137,10 @@ class Books:
         return own + sum(self._gain(domain.account, market) for market in self._open_markets(domain))
 
     def _tier(self, market: int, notional: int) -> tuple[int, int, int, int]:
-        return max(tier for tier in self._rules(market).tiers if tier[0] <= notional)
+        return max(tier for tier in self._rules(market).tables[self.tables[market]] if tier[0] <= notional)
 
     def _need(self, account: int, market: int) -> int:
-        notional = self._value(market, self.marks[market], abs(self._holding(account, market).qty))
+        notional = abs(self._value(market, self.marks[market], self._holding(account, market).qty))
         tier = self._tier(market, notional)
         return ceil_div(notional * tier[2], PPM) - tier[3]
 
@@ -167,19 +175,19 @@ class Books:
             self._pay(account, market, holding.margin)
             holding.margin = 0
 
-    def _open(self, account: int, market: int, side: int, qty: int, price: int) -> None:
-        """Open, and move an isolated position's margin from the wallet (POS-004)."""
+    def _open(self, account: int, market: int, side: int, qty: int, value: int) -> None:
+        """Open for a signed value, and move an isolated position's margin from the wallet (POS-004)."""
         self.last_markets[account, self._rules(market).asset] = market
         holding = self._holding(account, market)
         if holding.qty == 0:
             holding.opened_seq = self.seq
         holding.qty += side * qty
-        holding.cost += side * self._value(market, price, qty)
+        holding.cost += value
         if holding.mode == ISOLATED:
-            notional = self._value(market, self.marks[market], abs(holding.qty))
+            notional = abs(self._value(market, self.marks[market], holding.qty))
             rate = max(holding.leverage_ppm, self._tier(market, notional)[1])
             wallet = self.wallets.get((account, self._rules(market).asset), 0)
-            moved = min(ceil_div(self._value(market, price, qty) * rate, PPM), max(0, wallet))
+            moved = min(ceil_div(abs(value) * rate, PPM), max(0, wallet))
             self._pay(account, market, -moved)
             holding.margin += moved
 
@@ -187,12 +195,15 @@ class Books:
         """Book one side of a fill, and return its fee and the change of its isolated margin."""
         holding = self._holding(account, market)
         before = holding.margin
-        fee = 0 if account == EXTERNAL else ceil_div(self._value(market, price, qty) * fee_ppm, PPM)
+        value = self._value(market, price, side * qty)
+        fee = 0 if account == EXTERNAL else ceil_div(abs(value) * fee_ppm, PPM)
         self._pay(account, market, -fee)
         self.sums[self._rules(market).asset].fees += fee
         closed = min(qty, abs(holding.qty)) if holding.qty * side < 0 else 0
+        # what closes gets its part of the one value of the fill, floored; what opens the rest (INV-003)
+        worth = -value * closed // qty
         if closed:
-            self._close(account, market, closed, -side * self._value(market, price, closed))
+            self._close(account, market, closed, worth)
         if closed < qty:
-            self._open(account, market, side, qty - closed, price)
+            self._open(account, market, side, qty - closed, value + worth)
         return fee, holding.margin - before

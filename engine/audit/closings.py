@@ -4,7 +4,7 @@ from typing import Any
 
 from engine.audit.books import Domain, ceil_div, sign_of
 from engine.audit.payers import Closing, Deficit, Liquidation, Payers, due_fee
-from engine.codes import EVENT_NAMES, EXTERNAL, ISOLATED, PPM, PRICE_MAX_LIMIT
+from engine.codes import EVENT_NAMES, EXTERNAL, ISOLATED, LINEAR, PPM, PRICE_MAX_LIMIT
 from engine.contract import Setup
 from engine.errors import InvariantError
 
@@ -74,9 +74,17 @@ class Closings(Payers):
         if not is_only:
             share = share * self._need(domain.account, market) // self._maintenance(domain)
         value = self._value(market, self.marks[market], holding.qty) - share
-        unit = holding.qty * self._rules(market).multiplier
-        tick = ceil_div(value, unit) if holding.qty > 0 else value // unit
+        tick = self._show_price(market, holding.qty, value)
         return Closing(market, sign_of(holding.qty), abs(holding.qty), value, max(0, min(PRICE_MAX_LIMIT, tick)))
+
+    def _show_price(self, market: int, qty: int, value: int) -> int:
+        """Return the price at which `qty` has a value: rounded up for longs, down for shorts (MARGIN-005, INV-004)."""
+        unit = qty * self._rules(market).multiplier
+        if self._rules(market).kind != LINEAR:
+            if value * qty >= 0:
+                return PRICE_MAX_LIMIT  # at no price
+            value, unit = abs(unit), abs(value)
+        return ceil_div(value, unit) if qty > 0 else value // unit
 
     def _take_share(self, event: Any, closing: Closing, received: int) -> int:
         """Close part of the bankrupt's position for `received`, and return the change of its isolated margin."""
@@ -104,16 +112,16 @@ class Closings(Payers):
         assert liquidation is not None
         self._expect(event, "qty_lot", qty, closing.left, 1 <= qty <= closing.left)
         share = closing.value * qty // closing.left
-        value = self._value(event.market, event.price_tick, qty)
-        gain = closing.sign * value - share
-        due = due_fee(value, rules.taker_fee_ppm)
+        value = self._value(event.market, event.price_tick, closing.sign * qty)
+        gain = value - share
+        due = due_fee(abs(value), rules.taker_fee_ppm)
         fee = min(due, max(0, gain))
         self._check(event, "fee_quote", event.fee_quote, fee)
         self._check(event, "amount_quote", event.amount_quote, gain - fee)
         self._check(event, "bankruptcy_tick", event.bankruptcy_tick, closing.tick)
         self._check(event, "margin_quote", event.margin_quote, self._take_share(event, closing, share))
         self.sums[rules.asset].fees += fee
-        named_due = due_fee(value, rules.liquidation_fee_ppm)
+        named_due = due_fee(abs(value), rules.liquidation_fee_ppm)
         named = min(named_due, max(0, gain - fee))
         liquidation.waived += due - fee + named_due - named
         maker = self._fill(event.other, event.market, -event.side, qty, event.price_tick, rules.maker_fee_ppm)
@@ -137,8 +145,10 @@ class Closings(Payers):
         self._expect(event, "rank", event.rank, closing.rank + 1, closing.rank < event.rank <= event.count)
         closing.rank = event.rank
         share = closing.value * qty // closing.left
-        at_mark = closing.sign * self._value(event.market, self.marks[event.market], qty)
-        left_over = self._equity(self._domain(victim, event.market)) + at_mark - share
+        at_mark = self._value(event.market, self.marks[event.market], closing.sign * qty)
+        left_over = (
+            self._equity(self._domain(victim, event.market)) + self._change_value(event, victim, closing) - share
+        )
         self._expect(event, "victim's equity afterwards", left_over, 0, left_over >= 0)
         self._check(event, "amount_quote", event.amount_quote, share)
         self._check(event, "price_tick", event.price_tick, closing.tick)
@@ -155,6 +165,12 @@ class Closings(Payers):
         given_up = max(0, share - at_mark)
         self._announce(event, given_up, closing.tick, by_adl=given_up)
         self._notice = (victim, event.market, -closing.sign)
+
+    def _change_value(self, event: Any, victim: int, closing: Closing) -> int:
+        """Return what a victim's position gains in value at the mark by giving up the lots (ADL-004)."""
+        market, held = event.market, self._holding(victim, event.market).qty
+        rest = self._value(market, self.marks[market], held + closing.sign * event.qty_lot)
+        return rest - self._value(market, self.marks[market], held)
 
     def _charge_deleveraged(self, event: Any, value: int, equity: int) -> None:
         """Book the victim's fee after its close, as far as it can pay; the bankrupt's is waived (ADL-007)."""
@@ -186,7 +202,7 @@ class Closings(Payers):
         """Check what the outside took at the mark (LIQ-009)."""
         closing = self._current(event)
         mark = self.marks[event.market]
-        value = closing.sign * self._value(event.market, mark, event.qty_lot)
+        value = self._value(event.market, mark, closing.sign * event.qty_lot)
         amount = max(0, closing.value - value)
         self._check(event, "qty_lot", event.qty_lot, closing.left)
         self._check(event, "other", event.other, EXTERNAL)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.codes import BUY, CROSS, EXTERNAL, SELL
+from engine.codes import BUY, CROSS, EXTERNAL, LINEAR, SELL
 from engine.contract import Setup
 from engine.digest import WIDTHS, View
 from engine.errors import InvariantError
@@ -86,8 +86,9 @@ def _check_positions(view: View, setup: Setup) -> None:
     _require(not len(bad), "a flat position has cost or margin", bad[:1].tolist())
     bad = positions[(positions[:, 7] == CROSS) & (margin != 0)]
     _require(not len(bad), "a cross position has a margin of its own", bad[:1].tolist())
-    bad = positions[(qty != 0) & (np.sign(qty) != np.sign(cost))]
-    _require(not len(bad), "a position's cost has not its sign", bad[:1].tolist())
+    ways = np.array([1 if rules.kind == LINEAR else -1 for rules in setup.markets], dtype=np.int64)[positions[:, 1]]
+    bad = positions[(qty != 0) & (np.sign(qty) * ways != np.sign(cost))]
+    _require(not len(bad), "a position's cost has not the sign of its value", bad[:1].tolist())
 
 
 def _check_orders(view: View, setup: Setup) -> None:

@@ -9,7 +9,7 @@ from engine._jit import helper, hot
 from engine._probe import phase
 from engine.codes import EXTERNAL, ISOLATED, PPM, SATURATED
 from engine.kernels.fixed import mul_div_ceil, mul_div_floor
-from engine.kernels.margin import initial_rate, value_at_mark
+from engine.kernels.margin import initial_rate, value_at, value_at_mark
 from engine.kernels.trigger import touch_account
 
 
@@ -119,17 +119,17 @@ def settle_lots(st, slot, lots, share_quote):
 
 @helper
 def open_lots(st, slot, side, lots, value_quote):
-    """Add `lots` to a position on `side` for the unsigned value; return its margin change.
+    """Add `lots` to a position on `side` for the signed value; return its margin change.
 
     Source: POS-001, POS-004.
     """
     position = st.positions[slot]
-    position["cost_quote"] += value_quote * side
+    position["cost_quote"] += value_quote
     set_qty(st, slot, position["qty_lot"] + lots * side)
     if position["mode"] != ISOLATED or position["account"] == EXTERNAL:
         return np.int64(0)
     wallet = st.wallets[wallet_index(st, slot)]
-    need = mul_div_ceil(value_quote, initial_rate(st, slot, abs(value_at_mark(st, slot))), PPM)
+    need = mul_div_ceil(abs(value_quote), initial_rate(st, slot, abs(value_at_mark(st, slot))), PPM)
     moved = min(need, max(wallet["balance_quote"], 0))
     wallet["balance_quote"] -= moved
     position["margin_quote"] += moved
@@ -141,21 +141,23 @@ def open_lots(st, slot, side, lots, value_quote):
 def fill_position(st, slot, side, lots, price_tick, fee_quote):
     """Book one side of a trade: fee, then what it closes, then what it opens; return its margin change.
 
-    Source: POS-001, POS-004, POS-005.
+    The fill has one value.  What closes gets its part of it, floored; what opens gets the rest.
+    Source: POS-001, POS-004, POS-005, INV-003.
     """
     position = st.positions[slot]
     market = np.int64(position["market"])
-    unit = price_tick * st.markets[market]["multiplier"]
+    value = value_at(st, market, price_tick, lots * side)
     pay_fee(st, slot, fee_quote)
     st.wallets[wallet_index(st, slot)]["last_market"] = market
     held = position["qty_lot"]
     closing = min(abs(held), lots) if held * side < 0 else np.int64(0)
     change = np.int64(0)
     if closing > 0:
-        worth = unit * closing if held > 0 else -unit * closing
+        worth = -value if closing == lots else mul_div_floor(-value, closing, lots)
         _, change = close_lots(st, slot, closing, worth)
+        value += worth
     if closing < lots:
-        change += open_lots(st, slot, side, lots - closing, unit * (lots - closing))
+        change += open_lots(st, slot, side, lots - closing, value)
     touch_account(st, np.int64(position["account"]), slot)
     guard_balance(st, slot)
     return change

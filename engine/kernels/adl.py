@@ -41,7 +41,7 @@ def charge_victim(st, slot, worth_quote, equity_quote):
 def deleverage(st, slot, victim, equity, lots, worth, tick, queue_length, rank, score):
     """Close `lots` of bankrupt position `slot` against a victim at their share `worth` of the bankruptcy value.
 
-    `equity` is the victim's domain's before that.  Source: ADL-005, ADL-006, ADL-007, ADL-008.
+    `equity` is the victim's domain's after that, before fees.  Source: ADL-005, ADL-006, ADL-007, ADL-008.
     """
     position = st.positions[slot]
     market = np.int64(position["market"])
@@ -50,7 +50,7 @@ def deleverage(st, slot, victim, equity, lots, worth, tick, queue_length, rank, 
     gives_up = worth - value_at(st, market, rules["mark_tick"], lots * sign)
     change = settle_lots(st, slot, lots, worth)
     gain, victim_change = close_lots(st, victim, lots, -worth)
-    fee = charge_victim(st, victim, worth, equity - gives_up)
+    fee = charge_victim(st, victim, worth, equity)
     if rules["adl_fees"]:
         st.assets[rules["asset"]]["waived_quote"] += max(fee_of(worth, rules["taker_fee_ppm"]), 0)
     deficit_id = next_deficit(st) if gives_up > 0 else np.int64(0)
@@ -82,6 +82,19 @@ def deleverage(st, slot, victim, equity, lots, worth, tick, queue_length, rank, 
     touch_account(st, other, victim)
 
 
+@helper
+def measure_left(st, victim, lots):
+    """Return a victim's domain equity at the mark without `lots`, signed as the bankrupt's, before it pays for them.
+
+    Source: ADL-004.
+    """
+    held = st.positions[victim]["qty_lot"]
+    market = np.int64(st.positions[victim]["market"])
+    mark_tick = st.markets[market]["mark_tick"]
+    equity, _, _ = measure_domain(st, domain_of(st, victim))
+    return equity + value_at(st, market, mark_tick, held + lots) - value_at(st, market, mark_tick, held)
+
+
 @inlined
 def fetch_next(st):
     """Have the processor fetch what deleveraging the next in the queue will touch."""
@@ -101,7 +114,6 @@ def serve_queue(st, slot, lots, worth, tick, reason):
     """
     position = st.positions[slot]
     market = np.int64(position["market"])
-    mark_tick = st.markets[market]["mark_tick"]
     sign = np.int64(1 if position["qty_lot"] > 0 else -1)
     head = st.head[0]
     length = open_queue(st, market, -sign)
@@ -109,7 +121,7 @@ def serve_queue(st, slot, lots, worth, tick, reason):
     event["side"] = -sign
     event["qty_lot"] = lots
     event["count"] = length
-    event["mark_tick"] = mark_tick
+    event["mark_tick"] = st.markets[market]["mark_tick"]
     event["bankruptcy_tick"] = tick
     end = head["queue_count"]
     rank = np.int64(0)
@@ -127,8 +139,8 @@ def serve_queue(st, slot, lots, worth, tick, reason):
         rank += 1
         part = min(abs(st.positions[victim]["qty_lot"]), lots)
         price = mul_div_floor(worth, part, lots)
-        equity, _, _ = measure_domain(st, domain_of(st, victim))
-        if equity + value_at(st, market, mark_tick, part * sign) - price < 0:
+        equity = measure_left(st, victim, part * sign) - price
+        if equity < 0:
             passed = victim
             continue
         entry["item"] = NIL  # its position changes, and is ranked anew

@@ -23,6 +23,7 @@ from engine.kernels.account import fee_of, fill_position
 from engine.kernels.emit import emit
 from engine.kernels.idmap import drop_id, put_id
 from engine.kernels.ladder import find_level, hang_node, next_above, next_below, unhang_node
+from engine.kernels.margin import value_at
 from engine.layout import NIL
 
 
@@ -199,8 +200,7 @@ def fill_maker(st, slot, lots):
     price_tick = order["price_tick"]
     fee = np.int64(0)
     if order["account"] != EXTERNAL:
-        value = price_tick * lots * st.markets[market]["multiplier"]
-        fee = fee_of(value, st.markets[market]["maker_fee_ppm"])
+        fee = fee_of(value_at(st, market, price_tick, lots), st.markets[market]["maker_fee_ppm"])
     change = fill_position(st, np.int64(order["position"]), np.int64(order["side"]), lots, price_tick, fee)
     shrink_order(st, slot, lots)
     return change, fee
@@ -222,7 +222,7 @@ def trade_with(st, slot, taker, order_id, lots):
     account = np.int64(st.positions[taker]["account"])
     fee = np.int64(0)
     if account != EXTERNAL:
-        fee = fee_of(price_tick * lots * rules["multiplier"], rules["taker_fee_ppm"])
+        fee = fee_of(value_at(st, market, price_tick, lots), rules["taker_fee_ppm"])
     change = fill_position(st, taker, side, lots, price_tick, fee)
     maker_change, maker_fee = fill_maker(st, slot, lots)
     rules["last_tick"] = price_tick

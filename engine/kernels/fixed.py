@@ -91,6 +91,17 @@ def mul_div_ceil(a, b, c):
     return -mul_div_floor(-a, b, c)
 
 
+@helper
+def divide_even(a, b):
+    """Return a / b for b > 0, rounded to the nearest whole number, a half to the even one; |a| and b below 2**61.
+
+    Source: INV-001.
+    """
+    whole = a // b
+    twice = 2 * (a - whole * b)
+    return whole + 1 if twice > b or (twice == b and whole & 1) else whole
+
+
 @inlined
 def saturate(x):
     """Hold a score or ratio within +-2**62.

@@ -17,12 +17,12 @@ from engine.layout import NIL
 def pay_position(st, slot, rate_ppb):
     """Book one position's payment; return it, received positive.
 
-    Source: FUND-001.
+    Source: FUND-001, INV-004.
     """
     position = st.positions[slot]
     market = np.int64(position["market"])
-    flow = value_at_mark(st, slot)
-    # received = -rate x value; payers round up in magnitude and receivers down: both are the floor of the signed flow
+    flow = abs(value_at_mark(st, slot)) * (1 if position["qty_lot"] > 0 else -1)
+    # received = -rate x flow; payers round up in magnitude and receivers down: both are the floor of the signed flow
     received = mul_div_floor(-flow, rate_ppb, PPB)
     if received == 0:
         return received

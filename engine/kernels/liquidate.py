@@ -9,6 +9,7 @@ from engine.codes import (
     BY_LIQUIDATION,
     EXTERNAL,
     FUND_SHORT,
+    LINEAR,
     LIQUIDATION_ENDED,
     LIQUIDATION_FILL,
     LIQUIDATION_STARTED,
@@ -73,6 +74,25 @@ def largest_payable(fund_quote, lots, lack_quote):
     Source: LIQ-007.
     """
     return min(mul_div_ceil(fund_quote + 1, lots, lack_quote) - 1, lots)
+
+
+@helper
+def payable_lots(st, market, price_tick, part, held_lot, worth):
+    """Return how many of `part` lots the fund lets close at a price; `held_lot`, signed, are worth `worth` at B.
+
+    Rounding may lift the deficit of k inverse lots a unit above floor(k x lack / lots), and no more: half a unit for
+    the value of the k and at most half a unit for their part of the whole lack.
+    Source: LIQ-007, INV-005.
+    """
+    fund_quote = st.funds[fund_of(st, market)]["balance_quote"]
+    lots = abs(held_lot)
+    lack = worth - value_at(st, market, price_tick, held_lot)
+    if st.markets[market]["kind"] != LINEAR:
+        value = value_at(st, market, price_tick, part if held_lot > 0 else -part)
+        if mul_div_floor(worth, part, lots) - value <= fund_quote:
+            return part
+        return max(min(part, largest_payable(fund_quote - 1, lots, lack)), 0) if lack > 0 else np.int64(0)
+    return min(part, largest_payable(fund_quote, lots, lack)) if lack > 0 else part
 
 
 @helper
@@ -144,10 +164,7 @@ def walk_book(st, slot, worth, tick):
         part = limit_reduce_only(st, maker, min(lots, st.orders[maker]["qty_lot"]))
         if part == 0:
             continue
-        lack = worth - value_at(st, market, price_tick, lots * sign)
-        payable = part
-        if lack > 0:
-            payable = min(part, largest_payable(st.funds[fund_of(st, market)]["balance_quote"], lots, lack))
+        payable = payable_lots(st, market, price_tick, part, lots * sign, worth)
         if payable == 0:
             return lots, worth, FUND_SHORT
         share = mul_div_floor(worth, payable, lots)

@@ -4,8 +4,8 @@ import numpy as np
 
 from engine._jit import helper, hot, inlined
 from engine._probe import phase
-from engine.codes import CROSS, ISOLATED, PPM, TIERS_MAX
-from engine.kernels.fixed import mul_div_ceil, mul_div_floor
+from engine.codes import CROSS, ISOLATED, LINEAR, PPM, PRICE_MAX_LIMIT, TIERS_MAX
+from engine.kernels.fixed import divide_even, mul_div_ceil, mul_div_floor
 from engine.layout import NIL
 
 
@@ -59,13 +59,25 @@ def make_position(st, account, market):
     return slot
 
 
+@helper
+def value_inverse(multiplier, price_tick, qty_lot):
+    """Return minus quantity x multiplier / price, rounded half-even; 0 without a price.
+
+    Source: INV-001.
+    """
+    return divide_even(-qty_lot * multiplier, price_tick) if price_tick > 0 else np.int64(0)
+
+
 @inlined
 def value_at(st, market, price_tick, qty_lot):
-    """Return price x quantity in money; signed like the quantity.
+    """Return what a signed quantity is worth at a price; signed like the quantity, an inverse value the other way.
 
-    Source: NUM-002.
+    Source: NUM-002, INV-001.
     """
-    return price_tick * qty_lot * st.markets[market]["multiplier"]
+    rules = st.markets[market]
+    if rules["kind"] != LINEAR:
+        return value_inverse(rules["multiplier"], price_tick, qty_lot)
+    return price_tick * qty_lot * rules["multiplier"]
 
 
 @inlined
@@ -108,7 +120,7 @@ def initial_of(st, slot, lots):
     if lots == 0:
         return np.int64(0)
     market = np.int64(st.positions[slot]["market"])
-    notional = value_at(st, market, st.markets[market]["mark_tick"], lots)
+    notional = abs(value_at(st, market, st.markets[market]["mark_tick"], lots))
     return mul_div_ceil(notional, initial_rate(st, slot, notional), PPM)
 
 
@@ -251,8 +263,13 @@ def measure_free(st, account, asset):
 def show_bankruptcy(st, market, worth_quote, lots):
     """Return the tick that stands for the exact bankruptcy value of signed `lots`: up for longs, down for shorts.
 
-    Source: MARGIN-005.
+    Source: MARGIN-005, INV-004.
     """
     unit = lots * st.markets[market]["multiplier"]
-    tick = -((-worth_quote) // unit) if lots > 0 else worth_quote // unit
-    return np.int64(min(max(tick, 0), 0x7FFFFFFF))
+    if st.markets[market]["kind"] != LINEAR:
+        if worth_quote == 0 or (worth_quote > 0) == (lots > 0):
+            return np.int64(PRICE_MAX_LIMIT)  # at no price
+        tick = -(-abs(unit) // abs(worth_quote)) if lots > 0 else abs(unit) // abs(worth_quote)
+    else:
+        tick = -((-worth_quote) // unit) if lots > 0 else worth_quote // unit
+    return np.int64(min(max(tick, 0), PRICE_MAX_LIMIT))

@@ -139,8 +139,9 @@ def check_margin(st, slot, side, lots, limit_tick):
         after = max(before, position["sell_lot"] + lots - position["qty_lot"])
     if after <= before:
         return OK
-    need = max(side * (limit_tick - rules["mark_tick"]), 0) * lots * rules["multiplier"]
-    need += max(fee_of(limit_tick * lots * rules["multiplier"], rules["taker_fee_ppm"]), 0)
+    at_limit = value_at(st, market, limit_tick, side * lots)
+    need = max(at_limit - value_at(st, market, rules["mark_tick"], side * lots), 0)
+    need += max(fee_of(at_limit, rules["taker_fee_ppm"]), 0)
     free, withdrawable = measure_room(st, np.int64(position["account"]), np.int64(rules["asset"]), slot, after)
     if position["mode"] == ISOLATED:
         free = withdrawable

@@ -7,7 +7,6 @@ from engine._probe import phase
 from engine.codes import (
     ACCOUNTS_FULL,
     AMEND,
-    ASSIGN,
     BAD_AMOUNT,
     BROKEN_MONEY,
     CANCEL,
@@ -30,6 +29,7 @@ from engine.codes import (
     REJECTED,
     SET_LEVERAGE,
     SET_MARGIN_MODE,
+    SET_TIERS,
     TIME_REVERSED,
     UNKNOWN_ACCOUNT,
     UNKNOWN_COMMAND,
@@ -56,7 +56,7 @@ from engine.kernels.orders import (
 )
 from engine.kernels.outside import apply_index, apply_mark, apply_print, set_level
 from engine.kernels.rounds import run_triggers
-from engine.kernels.trigger import follow_last
+from engine.kernels.trigger import follow_last, set_tiers
 from engine.layout import NIL
 
 NEAR, FAR, FARTHEST = 8, 16, 128
@@ -84,7 +84,7 @@ def deposit_to_fund(st, command):
 @inlined
 def is_feed(kind):
     """Return whether a command kind belongs to no account."""
-    return kind >= INDEX and kind <= CLOCK
+    return (kind >= INDEX and kind <= CLOCK) or kind == SET_TIERS
 
 
 @inlined
@@ -94,7 +94,7 @@ def check_command(st, command, last_ns):
     Source: CMD-002.
     """
     kind = command["kind"]
-    if kind < PLACE or kind > ASSIGN:
+    if kind < PLACE or kind > SET_TIERS:
         return UNKNOWN_COMMAND
     if command["ts_ns"] < last_ns:
         return TIME_REVERSED
@@ -145,6 +145,8 @@ def apply_feed(st, kind, command):
         return pay_funding(st, command)
     if kind == FUND_DEPOSIT:
         return deposit_to_fund(st, command)
+    if kind == SET_TIERS:
+        return set_tiers(st, command)
     return OK
 
 

@@ -10,10 +10,22 @@ import numpy as np
 
 from engine._jit import helper, hot, inlined
 from engine._probe import phase
-from engine.codes import CROSS, EXTERNAL, MARK_LAST, MARK_MOVED, PPM, PRICE_MAX_LIMIT
+from engine.codes import (
+    BAD_AMOUNT,
+    CROSS,
+    EXTERNAL,
+    LINEAR,
+    MARK_LAST,
+    MARK_MOVED,
+    OK,
+    PPM,
+    PRICE_MAX_LIMIT,
+    TIERS_CHANGED,
+)
 from engine.kernels.box import prefetch
 from engine.kernels.emit import emit
 from engine.kernels.fixed import mul_div_ceil, mul_div_floor
+from engine.kernels.inverse import part_of_inverse, rounding_of, scale_up, trigger_of_inverse
 from engine.kernels.ladder import hang_node, unhang_node
 from engine.kernels.margin import (
     domain_of,
@@ -25,7 +37,8 @@ from engine.kernels.margin import (
     value_at_mark,
 )
 from engine.kernels.queue import refresh_domain
-from engine.layout import CALLED, NIL, PENDING, TOUCHED
+from engine.kernels.tables import put_in_force, widen
+from engine.layout import CALLED, NIL, PENDING, TOUCHED, UNEASY
 
 
 @inlined
@@ -72,26 +85,60 @@ def suspect(st, code):
     write_flags(st, code, flags | PENDING)
 
 
+@inlined
+def ladder_of(st, market, table):
+    """Return the index of the trigger ladder of a market's tier table."""
+    return market * 2 + 1 if table == 0 else np.int64(st.markets[market]["ladders_at"]) + table - 1
+
+
 @helper
 def take_down(st, slot):
     """Take a position off its trigger ladder, if it hangs."""
     position = st.positions[slot]
     if position["hung"] == 0:
         return
-    ladder = np.int64(position["market"]) * 2 + 1
+    ladder = ladder_of(st, np.int64(position["market"]), np.int64(position["table"]))
     unhang_node(st, ladder, st.positions, slot, np.int64(position["hung"]), position["hung_lot"])
     position["hung"] = 0
 
 
 @helper
 def hang_up(st, slot, tick):
-    """Hang a position under a trigger price."""
+    """Hang a position under a trigger price, on the ladder of the tier table in force.
+
+    Source: TIER-003.
+    """
     position = st.positions[slot]
+    market = np.int64(position["market"])
+    table = np.int64(st.markets[market]["tier_table"])
     side = np.int64(1 if position["qty_lot"] > 0 else -1)
     position["price_tick"] = tick
     position["hung"] = side
     position["hung_lot"] = abs(position["qty_lot"])
-    hang_node(st, np.int64(position["market"]) * 2 + 1, st.positions, slot, side, position["hung_lot"])
+    position["table"] = table
+    hang_node(st, ladder_of(st, market, table), st.positions, slot, side, position["hung_lot"])
+
+
+@helper
+def hang_near(st, slot, tick):
+    """Hang a position under a price, at least a tick from the mark; nowhere if no mark can get there.
+
+    Where another tier table may come, a trigger out of range hangs at the edge of it.  Who stands on the edge already
+    hangs nowhere, and the market is noted as loose.  Source: TIER-003.
+    """
+    rules = st.markets[st.positions[slot]["market"]]
+    has_tables = rules["table_count"] > 1
+    if st.positions[slot]["qty_lot"] > 0:
+        tick = min(max(tick, 1) if has_tables else tick, rules["mark_tick"] - 1)
+        is_inside = tick >= 1
+    else:
+        top = rules["price_max_tick"]
+        tick = max(min(tick, top) if has_tables else tick, rules["mark_tick"] + 1)
+        is_inside = tick <= top
+    if is_inside:
+        hang_up(st, slot, tick)
+    elif has_tables:
+        rules["loose"] = 1
 
 
 @inlined
@@ -116,12 +163,6 @@ def divide_down(x, unit, rate):
     return (whole * PPM + part) // rate
 
 
-@inlined
-def scale_up(x, factor_ppm):
-    """Return ceil(x x factor / 10**6) for a rate x."""
-    return -((-x * factor_ppm) // PPM)
-
-
 @helper
 def trigger_of_long(st, slot, cash, factor_ppm):
     """Return a price at or above the highest at which cash + PnL no longer covers the requirement; 0: none.
@@ -137,9 +178,11 @@ def trigger_of_long(st, slot, cash, factor_ppm):
     found = np.int64(0)
     while True:
         line = st.tiers[tier]
-        lack = position["cost_quote"] - cash - mul_div_floor(line["deduction_quote"], factor_ppm, PPM) + 2
+        lack = position["cost_quote"] - cash - mul_div_floor(line["deduction_quote"], factor_ppm, PPM)
+        lack += rounding_of(factor_ppm)
         if lack > 0:
-            found = max(found, divide_up(lack, unit, PPM - scale_up(line["maintenance_ppm"], factor_ppm)))
+            rest = max(PPM - scale_up(line["maintenance_ppm"], factor_ppm), 1)
+            found = max(found, divide_up(lack, unit, rest))
         # no mark can be beyond price_max_tick, where the product is known to fit
         if min(found, rules["price_max_tick"]) * unit >= line["floor_quote"]:
             return found
@@ -161,7 +204,8 @@ def trigger_of_short(st, slot, cash, factor_ppm):
     found = np.int64(2 * PRICE_MAX_LIMIT)
     while True:
         line = st.tiers[tier]
-        room = cash - position["cost_quote"] + mul_div_floor(line["deduction_quote"], factor_ppm, PPM) - 2
+        room = cash - position["cost_quote"] + mul_div_floor(line["deduction_quote"], factor_ppm, PPM)
+        room -= rounding_of(factor_ppm)
         rate = PPM + scale_up(line["maintenance_ppm"], factor_ppm)
         found = min(found, divide_down(room, unit, rate) if room > 0 else np.int64(0))
         if tier == last or min(found, rules["price_max_tick"]) * unit < st.tiers[tier + 1]["floor_quote"]:
@@ -172,16 +216,13 @@ def trigger_of_short(st, slot, cash, factor_ppm):
 @helper
 def hang_single(st, slot, cash, factor_ppm):
     """Hang the only position of a healthy domain that has `cash` beside it."""
-    position = st.positions[slot]
-    rules = st.markets[position["market"]]
-    if position["qty_lot"] > 0:
-        tick = min(trigger_of_long(st, slot, cash, factor_ppm), rules["mark_tick"] - 1)
-        if tick >= 1:
-            hang_up(st, slot, tick)
+    if st.markets[st.positions[slot]["market"]]["kind"] != LINEAR:
+        tick = trigger_of_inverse(st, slot, cash, factor_ppm)
+    elif st.positions[slot]["qty_lot"] > 0:
+        tick = trigger_of_long(st, slot, cash, factor_ppm)
     else:
-        tick = max(trigger_of_short(st, slot, cash, factor_ppm), rules["mark_tick"] + 1)
-        if tick <= rules["price_max_tick"]:
-            hang_up(st, slot, tick)
+        tick = trigger_of_short(st, slot, cash, factor_ppm)
+    hang_near(st, slot, tick)
 
 
 @helper
@@ -190,13 +231,14 @@ def hang_part(st, slot, slack, factor_ppm):
     position = st.positions[slot]
     market = np.int64(position["market"])
     rules = st.markets[market]
+    if rules["kind"] != LINEAR:
+        hang_near(st, slot, part_of_inverse(st, slot, slack, factor_ppm))
+        return
     mark = rules["mark_tick"]
     unit = abs(position["qty_lot"]) * rules["multiplier"]
     if position["qty_lot"] > 0:
         # falling, a long loses its value and its requirement shrinks: the value alone is the worst case
-        tick = mark - slack // unit - 1
-        if tick >= 1:
-            hang_up(st, slot, tick)
+        hang_near(st, slot, mark - slack // unit - 1)
         return
     rate = st.tiers[find_tier(st, market, mark * unit)]["maintenance_ppm"]
     room = divide_down(slack, unit, PPM + scale_up(rate, factor_ppm))
@@ -206,9 +248,7 @@ def hang_part(st, slot, slack, factor_ppm):
     higher = st.tiers[find_tier(st, market, value_at(st, market, mark + room, unit // rules["multiplier"]))]
     if higher["maintenance_ppm"] > rate:
         room = min(room, divide_down(slack, unit, PPM + scale_up(higher["maintenance_ppm"], factor_ppm)))
-    tick = mark + room + 1
-    if tick <= rules["price_max_tick"]:
-        hang_up(st, slot, tick)
+    hang_near(st, slot, mark + room + 1)
 
 
 @helper
@@ -217,7 +257,7 @@ def hang_cross(st, code, factor_ppm, slack, maintenance, count):
     assets = st.head[0]["asset_count"]
     asset = (code >> 1) % assets
     wallet = st.wallets[code >> 1]
-    slack = max(slack - 2 * count, 0)
+    slack = max(slack - rounding_of(factor_ppm) * count, 0)
     slot = np.int64(st.accounts[(code >> 1) // assets]["positions_head"])
     while slot != NIL:
         if is_cross(st, slot, asset):
@@ -305,10 +345,41 @@ def hang_domain(st, code):
     elif count > 0:
         spare = slack >> 3 if slack > 2 * maintenance else np.int64(0)
         set_spare(st, code, spare)
+        if factor_ppm > PPM and slack - spare < rounding_of(factor_ppm) * count + 1:
+            watch(st, code)
         if code & 1:
             hang_cross(st, code, factor_ppm, slack - spare, maintenance, count)
         else:
             hang_single(st, code >> 1, st.positions[code >> 1]["margin_quote"] - spare, factor_ppm)
+
+
+@helper
+def watch(st, code):
+    """Look at a domain again when a mark moves next, whichever way.
+
+    A call level is a multiple of what is rounded up, so that within a few units of it a mark that moves in the domain's
+    favour by less than rounding adds can bring the call.  Source: MARGIN-010, STEP-005.
+    """
+    flags = read_flags(st, code)
+    if not flags & UNEASY:
+        head = st.head[0]
+        st.uneasy[head["uneasy_count"]] = code
+        head["uneasy_count"] += 1
+        write_flags(st, code, flags | UNEASY)
+
+
+@helper
+def suspect_uneasy(st):
+    """Have the next trigger round look at the domains that a mark in their favour could bring a call.
+
+    Source: MARGIN-010.
+    """
+    head = st.head[0]
+    for at in range(head["uneasy_count"]):
+        code = st.uneasy[at]
+        write_flags(st, code, read_flags(st, code) & ~UNEASY)
+        suspect(st, code)
+    head["uneasy_count"] = 0
 
 
 @inlined
@@ -357,17 +428,35 @@ def set_mark(st, market, tick):
     event["mark_tick"] = rules["mark_tick"]
     rules["mark_tick"] = tick
     st.head[0]["queue_live"] = 0
-    ladder = st.ladders[market * 2 + 1]
-    while ladder["best_bid"] >= tick:
-        pop_best(st, market, ladder["best_bid"])
-    while ladder["best_ask"] <= tick:
-        pop_best(st, market, ladder["best_ask"])
+    if st.head[0]["uneasy_count"] > 0:
+        suspect_uneasy(st)
+    pop_crossed(st, market)
 
 
 @helper
-def pop_best(st, market, tick):
+def pop_crossed(st, market):
+    """Suspect whoever hangs at or behind the mark; on the ladder of a laxer tier table, also who hangs near it.
+
+    Source: MARGIN-010, TIER-003.
+    """
+    rules = st.markets[market]
+    for table in range(np.int64(rules["table_count"])):
+        index = ladder_of(st, market, table)
+        ladder = st.ladders[index]
+        low = rules["mark_tick"]
+        high = low
+        if ladder["wide_ppm"] > 0:
+            low, high = widen(st, market, ladder["wide_ppm"])
+        while ladder["best_bid"] >= low:
+            pop_best(st, index, ladder["best_bid"])
+        while ladder["best_ask"] <= high:
+            pop_best(st, index, ladder["best_ask"])
+
+
+@helper
+def pop_best(st, ladder, tick):
     """Take down and suspect the first position that hangs at `tick`."""
-    header = st.ladders[market * 2 + 1]
+    header = st.ladders[ladder]
     page = np.int64(st.pages[header["page_offset"] + (tick >> 12)])
     leaf = np.int64(st.page_leaves[page * 64 + ((tick >> 6) & 63)])
     slot = np.int64(st.levels[leaf * 64 + (tick & 63)]["head"])
@@ -402,3 +491,40 @@ def touch_account(st, account, slot):
         touch(st, slot * 2)
     assets = st.head[0]["asset_count"]
     touch(st, (account * assets + np.int64(st.markets[position["market"]]["asset"])) * 2 + 1)
+
+
+@helper
+def set_tiers(st, command):
+    """Apply a set_tiers: another tier table in force, and who may now be in need is looked at.
+
+    Source: TIER-002, TIER-003.
+    """
+    market, table = np.int64(command["market"]), command["amount_quote"]
+    rules = st.markets[market]
+    before = np.int64(rules["tier_table"])
+    if table < 0 or table >= rules["table_count"]:
+        return BAD_AMOUNT
+    if table == before:
+        return OK
+    event = emit(st, TIERS_CHANGED, table, market, 0)
+    event["rank"] = before
+    put_in_force(st, market, table)
+    if rules["mark_tick"] > 0:
+        pop_crossed(st, market)
+    if rules["loose"] == 1:
+        rules["loose"] = 0
+        suspect_market(st, market)
+    return OK
+
+
+@helper
+def suspect_market(st, market):
+    """Have the next trigger round look at everyone with a position in a market that hangs nowhere.
+
+    Source: TIER-003.
+    """
+    for slot in range(st.head[0]["position_used"]):
+        position = st.positions[slot]
+        if position["market"] == market and position["qty_lot"] != 0 and position["hung"] == 0:
+            if position["account"] != EXTERNAL:
+                suspect(st, domain_of(st, slot))

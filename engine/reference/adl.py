@@ -5,7 +5,16 @@ from typing import NamedTuple
 from engine.codes import ADL_FILL, ADL_NOTICE, ADL_STARTED, BY_ADL, EXTERNAL, ISOLATED, PPB
 from engine.reference.closing import Closing, close_share
 from engine.reference.deficit import report_deficit, take_deficit_id
-from engine.reference.ledger import State, charge_fee, close_part, compute_fee, compute_value, emit, sign
+from engine.reference.ledger import (
+    State,
+    charge_fee,
+    close_part,
+    compute_fee,
+    compute_notional,
+    compute_value,
+    emit,
+    sign,
+)
 from engine.reference.margin import compute_equity, compute_share, compute_unrealised, domain_of, saturate
 from engine.reference.matching import cancel_account
 
@@ -25,7 +34,7 @@ def compute_score(state: State, account: int, market: int) -> int:
     """
     position = state.position(account, market)
     unrealised = compute_unrealised(state, account, market)
-    value = compute_value(state, market, state.marks[market], abs(position.qty_lot))
+    value = compute_notional(state, market, state.marks[market], position.qty_lot)
     rate = saturate(unrealised * PPB // abs(position.cost_quote))
     leverage = saturate(value * PPB // compute_share(state, account, market))
     if unrealised > 0:
@@ -81,13 +90,17 @@ def deleverage(state: State, closing: Closing, reason: int) -> None:
 def compute_victim_equity(state: State, closing: Closing, victim: int, qty_lot: int) -> int:
     """Return the victim's domain equity at mark after closing at the bankruptcy value, before fees.
 
-    Closing at the mark would leave the equity as it is; the difference between the two values is what it loses.
+    It pays the share, and the value of its position at the mark becomes that of what it keeps.
 
     Source: ADL-004.
     """
-    at_mark = compute_value(state, closing.market, state.marks[closing.market], closing.sign * qty_lot)
+    held = state.position(victim, closing.market).qty_lot
+    before, after = (
+        compute_value(state, closing.market, state.marks[closing.market], qty)
+        for qty in (held, held + closing.sign * qty_lot)
+    )
     equity = compute_equity(state, domain_of(state, victim, closing.market))
-    return equity + at_mark - closing.share(qty_lot)
+    return equity + after - before - closing.share(qty_lot)
 
 
 def deleverage_victim(

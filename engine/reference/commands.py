@@ -35,6 +35,7 @@ from engine.codes import (
     SELL,
     SET_LEVERAGE,
     SET_MARGIN_MODE,
+    SET_TIERS,
     STP_NEWEST,
     STP_OLDEST,
     WITHDRAW,
@@ -49,6 +50,7 @@ from engine.reference.ledger import (
     emit,
     open_part,
     raise_fund,
+    select_tier,
     touch_cross,
     touch_position,
 )
@@ -75,7 +77,7 @@ from engine.reference.matching import (
     rest_order,
     set_level,
 )
-from engine.reference.risk import move_mark
+from engine.reference.risk import change_table, move_mark
 
 OF_ACCOUNTS = {
     PLACE,
@@ -501,7 +503,7 @@ def set_leverage(state: State, command: Command) -> int:
     Source: MARGIN-007.
     """
     account, market, leverage = command.account, command.market, command.amount_quote
-    if leverage < 1 or -(-PPM // leverage) < state.rules(market).tiers[0][1]:
+    if leverage < 1 or -(-PPM // leverage) < select_tier(state, market, 0)[1]:
         return codes.BAD_LEVERAGE
     position, asset = state.position(account, market), state.rules(market).asset
     kept, free_before = position.leverage_ppm, compute_free(state, account, asset)
@@ -654,10 +656,18 @@ def assign(state: State, command: Command) -> int:
         touch_position(state, account, market)
     else:
         state.wallet(account, asset).balance_quote += amount
-        open_part(state, account, market, side, qty, price)
+        open_part(state, account, market, side, qty, compute_value(state, market, price, side * qty))
     apply_fill(state, EXTERNAL, market, -side, qty, price, 0)
     margin = amount if is_isolated else 0
     accept(state, command, side=side, qty_lot=qty, price_tick=price, amount_quote=amount, margin_quote=margin)
+    return 0
+
+
+def set_tiers(state: State, command: Command) -> int:
+    """Put another of the market's tier tables in force (TIER-002)."""
+    if not 0 <= command.amount_quote < len(state.rules(command.market).tables):
+        return codes.BAD_AMOUNT
+    change_table(state, command.market, command.amount_quote)
     return 0
 
 
@@ -680,4 +690,5 @@ COMMANDS: dict[int, Callable[[State, Command], int]] = {
     FUND_DEPOSIT: fund_deposit,
     CLOCK: clock,
     ASSIGN: assign,
+    SET_TIERS: set_tiers,
 }

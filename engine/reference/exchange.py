@@ -104,7 +104,7 @@ class ReferenceExchange:
     # ------------------------------------------------------------ what can be seen
 
     def view(self) -> tuple[list[tuple[int, ...]], ...]:
-        """Return the canonical state: clock, markets, orders, positions, wallets, funds, assets.
+        """Return the canonical state: clock, markets, orders, positions, wallets, funds, assets, tables.
 
         Source: STATE-001.
         """
@@ -132,6 +132,7 @@ class ReferenceExchange:
             list(wallets),
             [(fund.balance_quote, fund.low_quote) for fund in state.funds],
             [tuple(asdict(asset).values()) for asset in state.assets],
+            [(market, table) for market, table in enumerate(state.tables) if table],
         )
 
     def _view_positions(self) -> list[tuple[int, ...]]:
@@ -191,6 +192,7 @@ class ReferenceExchange:
             "wallets": [[*key, asdict(wallet)] for key, wallet in state.wallets.items()],
             "funds": [asdict(fund) for fund in state.funds],
             "assets": [asdict(asset) for asset in state.assets],
+            "tables": list(state.tables),
         }
 
     @classmethod
@@ -213,6 +215,7 @@ class ReferenceExchange:
         state.wallets = {(account, asset): Wallet(**w) for account, asset, w in saved["wallets"]}
         state.funds = [Fund(**fund) for fund in saved["funds"]]
         state.assets = [Asset(**asset) for asset in saved["assets"]]
+        state.tables = list(saved["tables"])
         return made
 
     def copy(self) -> "ReferenceExchange":

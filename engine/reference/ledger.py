@@ -4,8 +4,9 @@ Money is unbounded Python integers; `//` floors, `-(-a // b)` is the ceiling.
 """
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 
-from engine.codes import CROSS, EXTERNAL, FUND_CREDIT, FUND_DEBIT, FUNDING_PAYMENT, ISOLATED, PPB, PPM
+from engine.codes import CROSS, EXTERNAL, FUND_CREDIT, FUND_DEBIT, FUNDING_PAYMENT, ISOLATED, LINEAR, PPB, PPM
 from engine.contract import MarketRules, Setup
 from engine.reference.book import Book, Order
 
@@ -93,6 +94,7 @@ class State:
     books: list[Book]
     funds: list[Fund]
     assets: list[Asset]
+    tables: list[int]  # the tier table in force, per market
     seq: int = 0
     ts_ns: int = 0
     deficit_id: int = 0
@@ -143,6 +145,7 @@ def open_state(setup: Setup) -> State:
         books=[Book() for _ in setup.markets],
         funds=[Fund() for _ in setup.funds],
         assets=[Asset() for _ in setup.assets],
+        tables=[0 for _ in setup.markets],
     )
 
 
@@ -157,11 +160,24 @@ def emit(state: State, kind: int, **fields: int) -> Event:
 
 
 def compute_value(state: State, market: int, price_tick: int, qty_lot: int) -> int:
-    """Return price x quantity x multiplier, exactly and signed as the quantity.
+    """Return what a signed quantity is worth at a price: of a linear market exact, and signed as the quantity.
 
-    Source: NUM-002.
+    An inverse market's value has the other sign and is rounded half-even to a unit.  Without a price it is 0.
+
+    Source: NUM-002, INV-001.
     """
-    return price_tick * qty_lot * state.rules(market).multiplier
+    rules = state.rules(market)
+    if rules.kind == LINEAR or price_tick == 0:
+        return price_tick * qty_lot * rules.multiplier
+    return round(Fraction(-qty_lot * rules.multiplier, price_tick))
+
+
+def compute_notional(state: State, market: int, price_tick: int, qty_lot: int) -> int:
+    """Return the size of a value, whatever its sign: what fees, requirements and tiers go by.
+
+    Source: NUM-002, INV-004.
+    """
+    return abs(compute_value(state, market, price_tick, qty_lot))
 
 
 def sign(number: int) -> int:
@@ -248,11 +264,12 @@ def settle_flat(state: State, account: int, market: int) -> None:
 
 
 def select_tier(state: State, market: int, notional_quote: int) -> tuple[int, int, int, int]:
-    """Return the tier of a notional: the last whose floor it reaches.
+    """Return the tier of a notional: the last of the table in force whose floor it reaches.
 
-    Source: MARGIN-002.
+    Source: MARGIN-002, TIER-002.
     """
-    return [tier for tier in state.rules(market).tiers if tier[0] <= notional_quote][-1]
+    in_force = state.rules(market).tables[state.tables[market]]
+    return [tier for tier in in_force if tier[0] <= notional_quote][-1]
 
 
 def compute_initial_rate(state: State, account: int, market: int, notional_quote: int) -> int:
@@ -263,8 +280,8 @@ def compute_initial_rate(state: State, account: int, market: int, notional_quote
     return max(state.position(account, market).leverage_ppm, select_tier(state, market, notional_quote)[1])
 
 
-def open_part(state: State, account: int, market: int, side: int, qty_lot: int, price_tick: int) -> None:
-    """Add `qty_lot` lots on `side`; an isolated position takes its margin from the wallet, as far as there is any.
+def open_part(state: State, account: int, market: int, side: int, qty_lot: int, value_quote: int) -> None:
+    """Add `qty_lot` lots for a signed value; an isolated position takes its margin from the wallet, as far as it goes.
 
     Source: POS-001, POS-004.
     """
@@ -273,11 +290,11 @@ def open_part(state: State, account: int, market: int, side: int, qty_lot: int, 
     if position.qty_lot == 0:
         position.opened_seq = state.seq
     position.qty_lot += side * qty_lot
-    position.cost_quote += compute_value(state, market, price_tick, side * qty_lot)
+    position.cost_quote += value_quote
     if position.mode == ISOLATED:
-        notional = compute_value(state, market, state.marks[market], abs(position.qty_lot))
+        notional = compute_notional(state, market, state.marks[market], position.qty_lot)
         rate = compute_initial_rate(state, account, market, notional)
-        need = -(-compute_value(state, market, price_tick, qty_lot) * rate // PPM)
+        need = -(-abs(value_quote) * rate // PPM)
         moved = min(need, max(wallet.balance_quote, 0))
         wallet.balance_quote -= moved
         position.margin_quote += moved
@@ -300,24 +317,28 @@ def apply_fill(
 ) -> tuple[int, int]:
     """Book one side of a fill: the fee first, then what it closes, then what it opens.
 
+    The fill has one value.  What closes gets its part of it, floored; what opens gets the rest.
+
     Returns
     -------
     tuple of int
         The fee, and the change of the isolated margin.
 
-    Source: POS-001, POS-004, POS-005, OUT-001.
+    Source: POS-001, POS-004, POS-005, OUT-001, INV-003.
     """
     position = state.position(account, market)
     margin_before = position.margin_quote
     fee = 0
+    value = compute_value(state, market, price_tick, side * qty_lot)
     if account != EXTERNAL:
-        fee = compute_fee(compute_value(state, market, price_tick, qty_lot), fee_ppm)
+        fee = compute_fee(value, fee_ppm)
         charge_fee(state, account, market, fee)
     closed = min(qty_lot, count_reducible(state, account, market, side))
+    worth = -value * closed // qty_lot
     if closed:
-        close_part(state, account, market, closed, compute_value(state, market, price_tick, -side * closed))
+        close_part(state, account, market, closed, worth)
     if qty_lot > closed:
-        open_part(state, account, market, side, qty_lot - closed, price_tick)
+        open_part(state, account, market, side, qty_lot - closed, value + worth)
     return fee, position.margin_quote - margin_before
 
 
@@ -335,14 +356,15 @@ def pay_funding(state: State, market: int, rate_ppb: int) -> None:
 
     `received` is floored: a payer's magnitude is thereby rounded up and a receiver's down.
 
-    Source: FUND-001, NUM-004.
+    Source: FUND-001, NUM-004, INV-004.
     """
     asset = state.rules(market).asset
     for account in [EXTERNAL, *state.list_accounts()]:
         position = state.positions.get((account, market))
         if position is None or position.qty_lot == 0:
             continue
-        received = -rate_ppb * compute_value(state, market, state.marks[market], position.qty_lot) // PPB
+        notional = compute_notional(state, market, state.marks[market], position.qty_lot)
+        received = -rate_ppb * sign(position.qty_lot) * notional // PPB
         if received == 0:
             continue
         is_isolated = position.mode == ISOLATED

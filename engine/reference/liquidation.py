@@ -6,6 +6,7 @@ from engine.codes import (
     BY_REDUCE_ONLY,
     EXTERNAL,
     FUND_SHORT,
+    LINEAR,
     LIQUIDATION_ENDED,
     LIQUIDATION_FILL,
     LIQUIDATION_STARTED,
@@ -15,7 +16,16 @@ from engine.reference.adl import deleverage
 from engine.reference.book import Order
 from engine.reference.closing import Closing, close_share, report_domain, start_closing
 from engine.reference.deficit import pay_deficit, report_deficit, take_deficit_id
-from engine.reference.ledger import State, apply_fill, compute_fee, compute_value, credit_fund, debit_fund, emit
+from engine.reference.ledger import (
+    State,
+    apply_fill,
+    compute_fee,
+    compute_notional,
+    compute_value,
+    credit_fund,
+    debit_fund,
+    emit,
+)
 from engine.reference.margin import (
     Domain,
     compute_collar,
@@ -88,15 +98,20 @@ def cut_to_fund(state: State, closing: Closing, qty_lot: int, price_tick: int) -
     """Return the largest quantity, up to `qty_lot`, whose deficit the market's fund can pay.
 
     The deficit of `k` lots is the floor of `k` times a fixed number, so it only grows with `k` where it is positive,
-    and halving finds the last quantity that can be paid.
+    and halving finds the last quantity that can be paid.  In an inverse market rounding may add a unit to it: what is
+    cut there is cut as if it did.
 
-    Source: LIQ-007.
+    Source: LIQ-007, INV-005.
     """
     balance = state.funds[state.rules(closing.market).fund].balance_quote
+    if -compute_gain(state, closing, qty_lot, price_tick) <= balance:
+        return qty_lot
+    lack = -compute_gain(state, closing, closing.left_lot, price_tick)
+    extra = 0 if state.rules(closing.market).kind == LINEAR else 1
     low, high = 0, qty_lot
     while low < high:
         middle = (low + high + 1) // 2
-        if -compute_gain(state, closing, middle, price_tick) <= balance:
+        if lack * middle // closing.left_lot + extra <= balance:
             low = middle
         else:
             high = middle - 1
@@ -133,7 +148,7 @@ def fill_liquidation(state: State, closing: Closing, maker: Order, qty_lot: int)
     """
     market, account, price = closing.market, closing.domain.account, maker.price_tick
     rules = state.rules(market)
-    value = compute_value(state, market, price, qty_lot)
+    value = compute_notional(state, market, price, qty_lot)
     gain = compute_gain(state, closing, qty_lot, price)
     due = max(0, compute_fee(value, rules.taker_fee_ppm))
     fee = min(due, max(0, gain))

@@ -1,10 +1,20 @@
 """What accounts need and what they have: domains, equity, maintenance, free collateral, the prices they end at."""
 
+from fractions import Fraction
+from math import ceil, floor
 from typing import NamedTuple
 
-from engine.codes import BUY, CROSS, EXTERNAL, ISOLATED, PPB, PPM, PRICE_MAX_LIMIT, REDUCE_ONLY, SATURATED
+from engine.codes import BUY, CROSS, EXTERNAL, ISOLATED, LINEAR, PPB, PPM, PRICE_MAX_LIMIT, REDUCE_ONLY, SATURATED
 from engine.reference.book import Order
-from engine.reference.ledger import Position, State, compute_fee, compute_initial_rate, compute_value, select_tier
+from engine.reference.ledger import (
+    Position,
+    State,
+    compute_fee,
+    compute_initial_rate,
+    compute_notional,
+    compute_value,
+    select_tier,
+)
 
 
 class Domain(NamedTuple):
@@ -85,7 +95,7 @@ def compute_position_maintenance(state: State, account: int, market: int) -> int
 
     Source: MARGIN-002.
     """
-    notional = compute_value(state, market, state.marks[market], abs(state.position(account, market).qty_lot))
+    notional = compute_notional(state, market, state.marks[market], state.position(account, market).qty_lot)
     _, _, rate, deduction = select_tier(state, market, notional)
     return -(-notional * rate // PPM) - deduction
 
@@ -142,11 +152,17 @@ def compute_bankruptcy_value(state: State, account: int, market: int) -> int:
 def display_bankruptcy_tick(state: State, market: int, qty_lot: int, bankruptcy_quote: int) -> int:
     """Return the bankruptcy value as a price: rounded up for longs and down for shorts, held within 0..2^31-1.
 
-    Source: MARGIN-005.
+    An inverse quantity has at no price a value of its own sign, or none; that shows as the highest there is.
+
+    Source: MARGIN-005, INV-004.
     """
-    per_tick = qty_lot * state.rules(market).multiplier
-    tick = -(-bankruptcy_quote // per_tick) if qty_lot > 0 else bankruptcy_quote // per_tick
-    return max(0, min(PRICE_MAX_LIMIT, tick))
+    if state.rules(market).kind == LINEAR:
+        price = Fraction(bankruptcy_quote, qty_lot * state.rules(market).multiplier)
+    elif bankruptcy_quote * qty_lot < 0:
+        price = Fraction(-qty_lot * state.rules(market).multiplier, bankruptcy_quote)
+    else:
+        price = Fraction(PRICE_MAX_LIMIT)
+    return max(0, min(PRICE_MAX_LIMIT, ceil(price) if qty_lot > 0 else floor(price)))
 
 
 def find_bankruptcy_price(state: State, account: int, market: int) -> int:
@@ -164,9 +180,10 @@ def find_liquidation_price(state: State, account: int, market: int) -> int:
     """Return the first mark, all others unchanged, at which the position's domain is liquidatable, or 0.
 
     One tick moves the maintenance never more than the value, since rates are at most 1: a long's domain is therefore
-    liquidatable at all marks up to some tick, a short's at all marks from some tick on, and halving finds it.
+    liquidatable at all marks up to some tick, a short's at all marks from some tick on, and halving finds it.  An
+    inverse value is rounded, and still never falls as the price rises, for a long, nor rises for a short.
 
-    Source: MARGIN-011, MARGIN-002.
+    Source: MARGIN-011, MARGIN-002, INV-001.
     """
     qty = state.position(account, market).qty_lot
     if qty == 0:
@@ -240,7 +257,7 @@ def compute_initial_margin(state: State, account: int, market: int, qty_lot: int
 
     Source: MARGIN-003, MARGIN-006.
     """
-    notional = compute_value(state, market, state.marks[market], qty_lot)
+    notional = compute_notional(state, market, state.marks[market], qty_lot)
     return -(-notional * compute_initial_rate(state, account, market, notional) // PPM)
 
 
@@ -305,8 +322,9 @@ def is_covered(
         return True
     growth = compute_initial_margin(state, account, market, after)
     growth -= compute_initial_margin(state, account, market, before)
-    loss = max(0, compute_value(state, market, side * (limit_tick - state.marks[market]), qty_lot))
-    fee = max(0, compute_fee(compute_value(state, market, limit_tick, qty_lot), state.rules(market).taker_fee_ppm))
+    at_limit = compute_value(state, market, limit_tick, side * qty_lot)
+    loss = max(0, at_limit - compute_value(state, market, state.marks[market], side * qty_lot))
+    fee = max(0, compute_fee(at_limit, state.rules(market).taker_fee_ppm))
     asset = state.rules(market).asset
     if state.position(account, market).mode == ISOLATED:
         have = compute_withdrawable(state, account, asset, without)

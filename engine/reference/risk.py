@@ -1,6 +1,6 @@
 """Who is in trouble: the mark, the trigger rounds, margin calls."""
 
-from engine.codes import MARGIN_CALL, MARK_LAST, MARK_MOVED, PPM, ROUNDS_MAX
+from engine.codes import MARGIN_CALL, MARK_LAST, MARK_MOVED, PPM, ROUNDS_MAX, TIERS_CHANGED
 from engine.errors import InvariantError
 from engine.reference.closing import report_domain
 from engine.reference.ledger import Position, State, Wallet, emit
@@ -17,6 +17,17 @@ def move_mark(state: State, market: int, price_tick: int) -> None:
     if price_tick != before:
         state.marks[market] = price_tick
         emit(state, MARK_MOVED, market=market, price_tick=price_tick, mark_tick=before)
+
+
+def change_table(state: State, market: int, table: int) -> None:
+    """Put a tier table in force; an event is emitted only when it is another.
+
+    Source: TIER-002.
+    """
+    before = state.tables[market]
+    if table != before:
+        state.tables[market] = table
+        emit(state, TIERS_CHANGED, market=market, code=table, rank=before)
 
 
 def follow_last(state: State) -> None:

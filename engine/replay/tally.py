@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine import codes
 from engine.codes import BUY, PPM, SELL
-from engine.contract import Setup
+from engine.contract import Setup, value_of
 from engine.digest import View
 from engine.errors import InvariantError
 
@@ -89,7 +89,6 @@ class Tally:
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        self.multipliers = np.array([rules.multiplier for rules in setup.markets], np.int64)
         self.kinds = np.zeros(max(codes.EVENT_NAMES) + 1, np.int64)
         self.rejects: Counter[int] = Counter()
         self.sums: Counter[str] = Counter()
@@ -187,14 +186,19 @@ class Tally:
         self.sums["liquidated_long_quote"] += _total(values[rows["side"] == SELL])
         self.sums["liquidated_short_quote"] += _total(values[rows["side"] == BUY])
 
-    def _value(self, rows: Rows, price: str) -> Ints:
-        values: Ints = _ints(rows, price) * rows["qty_lot"] * self.multipliers[rows["market"]]
+    def _value(self, rows: Rows, price: str, sides: Ints | int = 1) -> Ints:
+        """Return what the quantities of events, on these sides, are worth at one of their prices (NUM-002, INV-001)."""
+        ticks, lots = _ints(rows, price), rows["qty_lot"] * sides
+        values = np.zeros(len(rows), np.int64)
+        for market, rules in enumerate(self.setup.markets):
+            here = rows["market"] == market
+            values[here] = value_of(rules, ticks[here], lots[here])
         return values
 
     def _fold_fills(self, rows: Rows) -> None:
         if not len(rows):
             return
-        self._add_closed(rows, self._value(rows, "price_tick"), "book")
+        self._add_closed(rows, np.abs(self._value(rows, "price_tick")), "book")
         bankruptcy = _ints(rows, "bankruptcy_tick")
         past = (_ints(rows, "price_tick") - bankruptcy) * _ints(rows, "side") * (rows["amount_quote"] < 0)
         ppm = np.where(bankruptcy > 0, past * PPM // np.maximum(bankruptcy, 1), 0)
@@ -205,7 +209,7 @@ class Tally:
             self.slippage = Slippage(int(ppm[at]), *map(int, fields))
 
     def _fold_takeovers(self, rows: Rows) -> None:
-        self._add_closed(rows, self._value(rows, "price_tick"), "takeover")
+        self._add_closed(rows, np.abs(self._value(rows, "price_tick")), "takeover")
 
     def _fold_queues(self, rows: Rows) -> None:
         short = rows["ts_ns"][rows["code"] == codes.FUND_SHORT]
@@ -220,7 +224,7 @@ class Tally:
         self._add_closed(rows, np.abs(rows["amount_quote"]), "adl")
         self.victims.update(rows["other"].tolist())
         # The bankrupt closes with `side`, so its position had the other sign, and its victim's this one.
-        loss = rows["amount_quote"] + self._value(rows, "mark_tick") * rows["side"]
+        loss = rows["amount_quote"] + self._value(rows, "mark_tick", _ints(rows, "side"))
         self.sums["adl_loss_quote"] += _total(loss[loss > 0])
         self.sums["adl_gain_quote"] -= _total(loss[loss < 0])
         largest = np.argsort(-loss, kind="stable")[:TOP]

@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.codes import ASSIGN, PPM, SET_LEVERAGE, SET_MARGIN_MODE
-from engine.contract import Market, MarketRules, build_setup
+from engine.codes import ASSIGN, INVERSE, PPM, SET_LEVERAGE, SET_MARGIN_MODE
+from engine.contract import Market, MarketRules, build_setup, value_of
 from engine.errors import CapacityError, ConfigError
 from engine.feeds.draws import FRACTION_BITS, Draws, Ints, lognormal, pareto
 from engine.layout import COMMAND
@@ -66,7 +66,7 @@ class Population(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     accounts : int
         How many accounts, each with one position.
     open_interest : Decimal
-        Quantity of all positions together, longs plus shorts, in base units.
+        Quantity of all positions together, longs plus shorts, in the market's units of quantity.
     long_share : Decimal
         Part of that quantity, and of the accounts, that is long.  The outside takes the imbalance.
     leverage : list of {leverage, weight}, or {median, sigma, max}
@@ -181,7 +181,7 @@ def build_population(
         raise ConfigError(f"population: expected a mark of 1 to {rules.price_max_tick} ticks, got {mark_tick}")
     draws = Draws(population.seed)
     sides, lots = _draw_positions(population, market, rules, draws)
-    notional = lots * rules.multiplier * mark_tick
+    notional = abs(value_of(rules, mark_tick, lots))
     leverage = _draw_leverage(population, rules, draws, notional)
     isolated = draws.below(PPM, len(lots)) < count_ppm("isolated_share", population.isolated_share)
     spread_ppm = count_ppm("entry_spread", population.entry_spread)
@@ -189,14 +189,13 @@ def build_population(
     deviation = (mark_tick * spread_ppm << 16) // PPM
     offset = ((draws.normal(len(lots)) >> (FRACTION_BITS - 12)) * deviation) >> (12 + 16)
     maintenance = count_maintenance(rules, notional)
-    # At an entry that loses a ticks the collateral may be smaller too (a short's), hence leverage / (leverage + 1).
     slack = np.maximum(notional // leverage - maintenance, 0) // LOSS_DENOMINATOR * LOSS_NUMERATOR
-    loss_max = slack // (lots * rules.multiplier) * leverage // (leverage + 1)
-    entry = mark_tick + sides * np.minimum(sides * offset, loss_max)
+    worst = find_worst_entry(rules, mark_tick, sides, lots, leverage, slack)
+    entry = np.where(sides > 0, np.minimum(mark_tick + offset, worst), np.maximum(mark_tick + offset, worst))
     entry = np.clip(entry, 1, rules.price_max_tick)
-    value = lots * rules.multiplier * entry
-    collateral = -(-value // leverage)
-    equity = collateral + sides * (notional - value)
+    value = value_of(rules, entry, sides * lots)
+    collateral = -(-abs(value) // leverage)
+    equity = collateral + value_of(rules, mark_tick, sides * lots) - value
     if np.any(equity < maintenance):
         account = population.first_account + int(np.argmax(equity < maintenance))
         raise ConfigError(f"population: account {account} would start below maintenance; expected finer ticks or tiers")
@@ -204,6 +203,20 @@ def build_population(
     return build_assignments(
         rules, market_index, ts_ns, accounts, leverage, isolated.astype(np.int64), (sides, lots, entry, collateral)
     )
+
+
+def find_worst_entry(rules: MarketRules, mark_tick: int, sides: Ints, lots: Ints, leverage: Ints, slack: Ints) -> Ints:
+    """Return the entries, on the losing side of the mark, at which positions have lost at most `slack`.
+
+    At an entry that loses `a` the collateral may be smaller too (a linear short's), hence leverage / (leverage + 1).
+    """
+    if rules.kind != INVERSE:
+        return mark_tick + sides * (slack // (lots * rules.multiplier) * leverage // (leverage + 1))
+    reach = lots * rules.multiplier
+    value = -value_of(rules, mark_tick, sides * lots) - slack * leverage // (leverage + 1)
+    # a long's loss takes from the size of its value, a short's adds to it; towards the mark where they round
+    worst: Ints = np.where(sides > 0, reach // np.maximum(value, 1), -(-reach // np.maximum(-value, 1)))
+    return worst
 
 
 def build_assignments(

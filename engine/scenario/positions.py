@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.codes import CROSS, ISOLATED, PPM
-from engine.contract import Market, MarketRules, build_setup
+from engine.contract import Market, MarketRules, build_setup, value_of
 from engine.errors import DataError, MissingExtraError
 from engine.feeds.columns import MarketUnits, UnitCache, named, read_blocks, unknown_symbol
 from engine.scenario.population import build_assignments, check_capacity
@@ -59,7 +59,7 @@ class _Reader:
             mode = named(MODES)(row[field].lower())
             field = "collateral"
             text = row.get(field, "")
-            value = entry_tick * qty_lot * self.rules.multiplier
+            value = abs(value_of(self.rules, entry_tick, qty_lot))
             collateral = self.money[text] if text else -(-value // leverage)
         except (ValueError, ArithmeticError) as error:
             raise ValueError(field, str(error)) from error

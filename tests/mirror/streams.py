@@ -109,8 +109,30 @@ def make_setup(seed):
     return build_setup(made)
 
 
+def draw_inverse(rng, market):
+    """Make about a third of the markets inverse: a lot is worth about what it was, sometimes but a few units."""
+    if rng.random() < 0.65:
+        return market
+    scale = LARGE if market.tick_size >= LARGE else 1
+    worth = rng.choice((10_000, 10_000, 30_000, 3_000, 777)) * scale
+    lot = market.tick_size * worth
+    most = min(int(market.open_interest_max), (1 << 58) // worth)
+    changes = {"open_interest_max": lot * most, "order_max": lot * min(100, most)}
+    return replace_market(market, kind="inverse", lot_size=lot, **changes)
+
+
+def draw_tables(rng, market):
+    """Give about half of the markets one to three further tier tables, laxer and stricter ones."""
+    if rng.random() < 0.5:
+        return market
+    scale = LARGE if market.tick_size >= LARGE else 1
+    strict = Tier(floor=Decimal(0), initial=Decimal("0.3"), maintenance=Decimal("0.15"))
+    tables = [make_tiers(rng.randrange(3), scale) for _ in range(rng.choice((1, 1, 2)))]
+    return replace_market(market, tier_tables=(*tables, *([(strict,)] if rng.random() < 0.4 else [])))
+
+
 # Functions (rng, market) -> market that choose policies; about half of the markets keep the defaults.
-POLICY_DRAWS = ()
+POLICY_DRAWS = (draw_inverse, draw_tables)
 
 
 def replace_market(market, **changes):
@@ -380,6 +402,10 @@ class Storm:
         rate = self.rng.choice((100_000, 3_000_000, 40_000_000, -100_000, -20_000_000, 0, 7))
         self.add(codes.FUNDING, market=self.pick_market(), amount_quote=rate)
 
+    def set_tiers(self):
+        """Put another tier table in force, sometimes one that is not there."""
+        self.add(codes.SET_TIERS, market=self.pick_market(), amount_quote=self.rng.choice((0, 0, 1, 1, 2, 3, -1)))
+
     def assign(self):
         """Bring a position from elsewhere, some of them under water at once."""
         market = self.pick_market()
@@ -401,7 +427,7 @@ class Storm:
             "tif": rng.choice((0, 1, 2, 3, 255)),
             "flags": rng.choice((0, 1, 2, 3, 4, 6, 8, 16, 32, 48, 64, 128, 65535)),
         }
-        kind = rng.randint(-1, 19)
+        kind = rng.randint(-1, 20)
         if kind in (codes.DEPOSIT, codes.FUND_DEPOSIT, codes.ASSIGN) and fields["amount_quote"] > 2**40:
             fields["amount_quote"] = 2**60 + 1  # a fortune would keep everybody solvent for the rest of the stream
         ts_ns = self.ts_ns
@@ -455,6 +481,7 @@ WEIGHTS = {
     Storm.assign: 4,
     Storm.nonsense: 3,
     Storm.almost: 2,
+    Storm.set_tiers: 2,
 }
 
 
@@ -529,8 +556,9 @@ def command_strategy(setup, accounts):
         make(codes.SET_MARGIN_MODE, account=account, market=market, amount_quote=st.integers(0, 2)),
         make(codes.FUNDING, market=market, amount_quote=st.integers(-60_000_000, 60_000_000)),
         make(codes.FUND_DEPOSIT, market=market, amount_quote=st.integers(0, 200)),
+        make(codes.SET_TIERS, market=market, amount_quote=st.integers(0, 2)),
         make(codes.ASSIGN, price_tick=price, qty_lot=qty, amount_quote=st.integers(0, 300), **orders),
-        st.builds(Command, kind=st.integers(0, 18), **wild),
+        st.builds(Command, kind=st.integers(0, 20), **wild),
     )
 
 
