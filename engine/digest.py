@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.codes import PEAK_BUCKETS
+
 Rows = Sequence[tuple[int, ...]] | NDArray[np.int64]
 
 
@@ -27,11 +29,15 @@ class View(NamedTuple):
     wallets: Rows  # (n, 4): account, asset, balance_quote, called; by account and asset, where either is not 0
     funds: Rows  # (funds, 2): balance_quote, low_quote
     assets: Rows  # (assets, 6): fees, rounding, insolvency, deposits, withdrawals, waived (all _quote)
+    # (n, 64): market, previous_tick, adl_active, peak_bucket, then PEAK_BUCKETS highest balances of the fund, oldest
+    # first; for markets priced by the previous mark or with a drawdown trigger, 0 where the other policy is not used
+    adl: Rows = ()
 
 
 WIDTHS = {"clock": 3, "markets": 5, "orders": 7, "positions": 9, "wallets": 4, "funds": 2, "assets": 6}
+WIDTHS["adl"] = 4 + PEAK_BUCKETS
 # Tables that only some policies fill: without rows they are not hashed, so that a policy nobody uses moves no digest.
-OPTIONAL: frozenset[str] = frozenset()
+OPTIONAL: frozenset[str] = frozenset({"adl"})
 
 
 def compute_digest(view: View) -> str:

@@ -187,6 +187,22 @@ MARKET = np.dtype(
         ("last_tick", "<i8"),
         ("open_interest_lot", "<i8"),  # sum of the long quantities
         ("own_orders", "<i8"),  # resting orders that are not the outside's
+        # parameters of auto-deleveraging
+        ("adl_trigger", "<i4"),
+        ("adl_price", "<i4"),
+        ("adl_score", "<i4"),
+        ("adl_allocation", "<i4"),
+        ("adl_cancel_victims", "<i4"),
+        ("lights", "<i4"),
+        ("adl_drawdown_ppm", "<i8"),
+        ("adl_release_ppm", "<i8"),
+        ("adl_within_ppm", "<i8"),
+        ("adl_bucket_ns", "<i8"),
+        ("whole_quote", "<i8"),  # money that is one whole unit of the asset
+        # state of auto-deleveraging
+        ("previous_tick", "<i8"),  # the mark before the one in force, 0: none
+        ("adl_active", "<i8"),  # 1: the drawdown trigger keeps the fund from paying
+        ("peak_bucket", "<i8"),  # the latest bucket of `peaks`
     ]
 )
 
@@ -235,6 +251,12 @@ HEAD = np.dtype(
         ("queue_count", "<i8"),  # heap records, stale ones included
         ("queue_length", "<i8"),  # candidates
         ("fault", "<i8"),
+        ("watch_count", "<i8"),  # markets whose fund is watched for a drawdown
+        ("exempt", "<i8"),  # domain whose gains no haircut takes while its position is deleveraged, 0: none
+        ("adl_tick", "<i8"),  # price of the deleveraging at hand, 0: the bankruptcy value
+        ("adl_count", "<i8"),  # and its queue's length
+        ("allot_lot", "<i8"),  # what it allots, and what closing all of that costs the victims
+        ("allot_loss_quote", "<i8"),
     ]
 )
 
@@ -274,6 +296,7 @@ class State(NamedTuple):
     touched: NDArray[np.int64]  # domains changed by the current command
     triggers: NDArray[np.void]  # HEAP, the round's liquidations, worst first
     queue: NDArray[np.void]  # HEAP, the ADL queue being served
+    peaks: NDArray[np.int64]  # (markets * PEAK_BUCKETS,) a watched fund's highest balances, by bucket mod PEAK_BUCKETS
 
 
 STATE_DTYPES: dict[str, np.dtype[np.void] | np.dtype[np.int32] | np.dtype[np.int64] | np.dtype[np.uint64]] = {
@@ -298,5 +321,6 @@ STATE_DTYPES: dict[str, np.dtype[np.void] | np.dtype[np.int32] | np.dtype[np.int
     "touched": np.dtype(np.int64),
     "triggers": HEAP,
     "queue": HEAP,
+    "peaks": np.dtype(np.int64),
 }
 BOX_WORDS = 2 * len(State._fields) + 3  # address and length of every array and of the events, and who owns those

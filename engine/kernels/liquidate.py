@@ -16,7 +16,7 @@ from engine.codes import (
     TAKEOVER,
 )
 from engine.kernels.account import fee_of, fill_position, settle_lots, wallet_index
-from engine.kernels.adl import serve_queue
+from engine.kernels.adl import deleverage_rest
 from engine.kernels.book import (
     best_opposite,
     cancel_owned,
@@ -28,7 +28,7 @@ from engine.kernels.book import (
 )
 from engine.kernels.emit import emit
 from engine.kernels.fixed import mul_div_ceil, mul_div_floor
-from engine.kernels.fund import cover_deficit, credit_fund, debit_fund, emit_deficit, fund_of, next_deficit
+from engine.kernels.fund import cover_deficit, credit_fund, debit_fund, emit_deficit, next_deficit
 from engine.kernels.margin import (
     is_cross,
     measure_domain,
@@ -39,6 +39,7 @@ from engine.kernels.margin import (
     value_at_mark,
 )
 from engine.kernels.trigger import asset_of, hang_domain, touch
+from engine.kernels.watch import fund_room
 from engine.layout import NIL
 
 
@@ -147,7 +148,7 @@ def walk_book(st, slot, worth, tick):
         lack = worth - value_at(st, market, price_tick, lots * sign)
         payable = part
         if lack > 0:
-            payable = min(part, largest_payable(st.funds[fund_of(st, market)]["balance_quote"], lots, lack))
+            payable = min(part, largest_payable(fund_room(st, market, lots * sign, worth), lots, lack))
         if payable == 0:
             return lots, worth, FUND_SHORT
         share = mul_div_floor(worth, payable, lots)
@@ -203,7 +204,7 @@ def close_position(st, slot):
     tick = show_bankruptcy(st, np.int64(position["market"]), worth, position["qty_lot"])
     lots, worth, reason = walk_book(st, slot, worth, tick)
     if lots > 0:
-        lots, worth = serve_queue(st, slot, lots, worth, tick, reason)
+        lots, worth = deleverage_rest(st, slot, lots, worth, tick, reason)
     if lots > 0:
         hand_over(st, slot, lots, worth, tick)
     return closed

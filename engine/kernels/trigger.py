@@ -355,6 +355,7 @@ def set_mark(st, market, tick):
     event = emit(st, MARK_MOVED, 0, market, 0)
     event["price_tick"] = tick
     event["mark_tick"] = rules["mark_tick"]
+    rules["previous_tick"] = rules["mark_tick"]
     rules["mark_tick"] = tick
     st.head[0]["queue_live"] = 0
     ladder = st.ladders[market * 2 + 1]

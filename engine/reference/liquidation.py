@@ -11,7 +11,7 @@ from engine.codes import (
     LIQUIDATION_STARTED,
     TAKEOVER,
 )
-from engine.reference.adl import deleverage
+from engine.reference.adl import deleverage, is_fund_held
 from engine.reference.book import Order
 from engine.reference.closing import Closing, close_share, report_domain, start_closing
 from engine.reference.deficit import pay_deficit, report_deficit, take_deficit_id
@@ -85,14 +85,14 @@ def compute_gain(state: State, closing: Closing, qty_lot: int, price_tick: int) 
 
 
 def cut_to_fund(state: State, closing: Closing, qty_lot: int, price_tick: int) -> int:
-    """Return the largest quantity, up to `qty_lot`, whose deficit the market's fund can pay.
+    """Return the largest quantity, up to `qty_lot`, whose deficit the market's fund can pay, if its trigger lets it.
 
     The deficit of `k` lots is the floor of `k` times a fixed number, so it only grows with `k` where it is positive,
     and halving finds the last quantity that can be paid.
 
-    Source: LIQ-007.
+    Source: LIQ-007, ADL-019, ADL-020.
     """
-    balance = state.funds[state.rules(closing.market).fund].balance_quote
+    balance = 0 if is_fund_held(state, closing) else state.funds[state.rules(closing.market).fund].balance_quote
     low, high = 0, qty_lot
     while low < high:
         middle = (low + high + 1) // 2
