@@ -78,6 +78,7 @@ BY_ADL = 6
 # adl_started
 FUND_SHORT = 1  # the fund cannot pay for the next lot the book offers
 BOOK_EMPTY = 2  # nothing (more) rests inside the liquidation collar
+FUND_HELD = 3  # the ADL trigger keeps the fund from paying for the next lot the book offers (ADL-019)
 
 # ---------------------------------------------------------------- rejects (CMD-002)
 UNKNOWN_COMMAND = 101
@@ -126,13 +127,36 @@ POLICIES: dict[str, tuple[str, ...]] = {
     "limit": ("none",),
     "surplus": ("fund",),
     "backstop": ("adl",),
-    "adl_trigger": ("fund_empty",),
-    "adl_price": ("bankruptcy",),
-    "adl_score": ("bitmex",),
-    "adl_allocation": ("queue",),
+    "adl_trigger": ("fund_empty", "equity", "drawdown"),
+    "adl_price": ("bankruptcy", "mark", "previous_mark", "bankruptcy_within"),
+    "adl_score": (
+        "bitmex",
+        "binance",
+        "kucoin",
+        "upnl_leverage",
+        "leverage_yield",
+        "hyperliquid_docs",
+        "hyperliquid_decompiled",
+        "none",
+    ),
+    "adl_allocation": (
+        "queue",
+        "pro_rata_contracts",
+        "pro_rata_pnl",
+        "pro_rata_equity",
+        "leverage_draining",
+        "min_max",
+    ),
     "adl_fees": ("on", "off"),
-    "lights": ("rank",),
+    "adl_cancel_victims": ("on", "off"),
+    "lights": ("rank", "quantity"),
 }
+TRIGGER_FUND_EMPTY, TRIGGER_EQUITY, TRIGGER_DRAWDOWN = range(3)
+PRICE_BANKRUPTCY, PRICE_MARK, PRICE_PREVIOUS, PRICE_WITHIN = range(4)
+SCORE_BITMEX, SCORE_BINANCE, SCORE_KUCOIN, SCORE_UPNL_LEVERAGE = range(4)
+SCORE_LEVERAGE_YIELD, SCORE_HYPERLIQUID_DOCS, SCORE_HYPERLIQUID_DECOMPILED, SCORE_NONE = range(4, 8)
+ALLOT_QUEUE, ALLOT_CONTRACTS, ALLOT_PNL, ALLOT_EQUITY, ALLOT_DRAINING, ALLOT_MIN_MAX = range(6)
+LIGHTS_RANK, LIGHTS_QUANTITY = range(2)
 
 EXTERNAL = 0  # the account that is the recorded market's other side (OUT-001)
 
@@ -147,6 +171,7 @@ PRICE_MAX_LIMIT = (1 << 31) - 1
 MARKETS_MAX = 16
 TIERS_MAX = 64
 TABLES_MAX = 8  # tier tables of a market (TIER-001)
+PEAK_BUCKETS = 60  # parts of the window over which a fund's peak is kept (ADL-021)
 
 COMMAND_NAMES: dict[int, str] = {
     PLACE: "place",

@@ -16,9 +16,12 @@ from engine.codes import (
     ISOLATED,
     OK,
     ORDERS_FULL,
+    PEAK_BUCKETS,
     POSITIONS_FULL,
+    PRICE_PREVIOUS,
     STATUS_NAMES,
     TIERS_MAX,
+    TRIGGER_DRAWDOWN,
 )
 from engine.contract import Setup, Tiers
 from engine.digest import View
@@ -295,12 +298,27 @@ class CompiledEngine:
                 "waived_quote",
             ),
             tables=self._view_tables(),
+            adl=self._view_adl(),
         )
 
     def _view_tables(self) -> NDArray[np.int64]:
         table = self.state.markets["tier_table"].astype(np.int64)
         (chosen,) = np.nonzero(table)
         return np.stack([chosen, table[chosen]], axis=1)
+
+    def _view_adl(self) -> NDArray[np.int64]:
+        """Return the state that only some ADL policies keep (ADL-017, ADL-021)."""
+        rows = []
+        for market, rules in enumerate(self.state.markets):
+            is_priced, is_watched = rules["adl_price"] == PRICE_PREVIOUS, rules["adl_trigger"] == TRIGGER_DRAWDOWN
+            if is_priced or is_watched:
+                peaks = np.roll(
+                    self.state.peaks[market * PEAK_BUCKETS : (market + 1) * PEAK_BUCKETS],
+                    -1 - int(rules["peak_bucket"]) % PEAK_BUCKETS,
+                )
+                previous = rules["previous_tick"] if is_priced else 0
+                rows.append([market, previous, rules["adl_active"], rules["peak_bucket"], *peaks])
+        return np.array(rows, np.int64).reshape(-1, 4 + PEAK_BUCKETS)
 
     def _view_orders(self) -> NDArray[np.int64]:
         orders = self.state.orders[: int(self.state.head[0]["order_used"])]
@@ -343,15 +361,26 @@ class CompiledEngine:
         twin.events, twin._lent = _allot(EVENTS_KEPT, EVENT), []
         return twin
 
-    def rank_side(self, market: int, side: int) -> list[tuple[int, int, int]]:
-        """Return (account, score, qty_lot) of a side's ADL queue, best first.
+    def rank_side(self, market: int, side: int) -> list[tuple[int, int, int, int]]:
+        """Return (account, score, qty_lot, lights) of a side's ADL queue, best first.
 
-        Source: ADL-002.
+        Source: ADL-002, ADL-009, ADL-028.
         """
         from engine.kernels.query import list_queue
 
-        found = list_queue(self.box, market, side)
-        return [(int(account), int(score), int(qty)) for account, score, qty in found]
+        return [tuple(row) for row in list_queue(self.box, market, side).tolist()]
+
+    def read_trigger(self, market: int) -> tuple[int, int, int]:
+        """Return (whether the fund is kept from paying, its balance, its peak) as a market's trigger sees them.
+
+        Source: ADL-029.
+        """
+        rules = self.state.markets[market]
+        balance = int(self.state.funds[int(rules["fund"])]["balance_quote"])
+        if rules["adl_trigger"] != TRIGGER_DRAWDOWN:
+            return int(balance <= 0), balance, balance
+        peaks = self.state.peaks[market * PEAK_BUCKETS : (market + 1) * PEAK_BUCKETS]
+        return int(rules["adl_active"]), balance, int(peaks.max())
 
     def list_side(self, market: int, side: int, levels: int) -> list[tuple[int, int]]:
         """Return (price_tick, qty_lot) of a side's best price levels, best first."""
@@ -442,6 +471,7 @@ def _allocate(setup: Setup, capacity: Capacity) -> State:
         queue=_allot(domains, HEAP),
         stage=_allot(EVENTS_STAGED, EVENT),
         uneasy=_allot(domains, np.int64),
+        peaks=_allot(markets * PEAK_BUCKETS, np.int64),
     )
     _write_rules(state, setup)
     return state
@@ -537,4 +567,5 @@ def _write_rules(state: State, setup: Setup) -> None:
         position["next_owned"] = index + 1 if index + 1 < len(setup.markets) else NIL
     state.accounts[EXTERNAL]["positions_head"] = 0
     head["position_used"] = len(setup.markets)
+    head["watch_count"] = sum(rules.adl_trigger == TRIGGER_DRAWDOWN for rules in setup.markets)
     state.funds["asset"] = setup.fund_assets

@@ -13,12 +13,23 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from engine.codes import INVERSE, MARKETS_MAX, POLICIES, PPM, PRICE_MAX_LIMIT, TABLES_MAX, TIERS_MAX, VALUE_MAX
+from engine.codes import (
+    INVERSE,
+    MARKETS_MAX,
+    PEAK_BUCKETS,
+    POLICIES,
+    PPM,
+    PRICE_MAX_LIMIT,
+    TABLES_MAX,
+    TIERS_MAX,
+    VALUE_MAX,
+)
 from engine.errors import ConfigError
 from engine.units import count_units, parse_decimal, rate_to_ppm
 
 DEFAULT_PRICE_MAX_TICK = (1 << 24) - 1
 Tiers = tuple[tuple[int, int, int, int], ...]  # floor_quote, initial_ppm, maintenance_ppm, deduction_quote
+WINDOW_H_MAX = 24 * 366
 
 
 class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,7 +62,18 @@ class LiquidationPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 
 class AdlPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Stage 5 of the waterfall (ADL-001)."""
+    """Stage 5 of the waterfall (ADL-001).
+
+    Parameters
+    ----------
+    drawdown, release : Decimal
+        Trigger `drawdown`: active once the fund is down by more than the first, a part of its peak, until it is down
+        by less than the second (ADL-020).
+    window_h : int
+        Hours over which the peak counts.
+    within : Decimal
+        Price `bankruptcy_within`: how far from the mark, in parts of it, the bankruptcy price may be (ADL-018).
+    """
 
     trigger: str = "fund_empty"
     price: str = "bankruptcy"
@@ -59,6 +81,11 @@ class AdlPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     allocation: str = "queue"
     fees: str = "on"
     lights: str = "rank"
+    cancel_victims: str = "on"
+    drawdown: Decimal = Decimal("0.3")
+    release: Decimal = Decimal("0.25")
+    window_h: int = 8
+    within: Decimal = Decimal("0.05")
 
 
 class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -140,6 +167,17 @@ class MarketRules(NamedTuple):
     adl_fees: int  # 1: on
     call_ppm: int
     tiers: Tiers
+    adl_trigger: int
+    adl_price: int
+    adl_score: int
+    adl_allocation: int
+    adl_cancel_victims: int  # 1: on
+    lights: int
+    adl_drawdown_ppm: int
+    adl_release_ppm: int
+    adl_within_ppm: int
+    adl_bucket_ns: int  # a sixtieth of the window
+    whole_quote: int  # money that is one whole unit of the asset (ADL-010)
     kind: int = 0  # LINEAR or INVERSE
     more_tables: tuple[Tiers, ...] = ()  # like `tiers`: tables 1, 2, ...
 
@@ -268,7 +306,8 @@ def _check_policies(market: Market, path: str) -> None:
         check_policy(f"{path}.liquidation.{field}", field, getattr(market.liquidation, field))
     for field in AdlPolicy.__struct_fields__:
         group = field if field == "lights" else f"adl_{field}"
-        check_policy(f"{path}.adl.{field}", group, getattr(market.adl, field))
+        if group in POLICIES:
+            check_policy(f"{path}.adl.{field}", group, getattr(market.adl, field))
 
 
 class _Sizes(NamedTuple):
@@ -354,6 +393,34 @@ def _read_rates(market: Market, path: str) -> dict[str, int]:
     return rates
 
 
+def _read_adl(market: Market, path: str) -> dict[str, int]:
+    """Return the parameters of stage 5, each inside its range (ADL-001, ADL-018, ADL-020, CFG-002)."""
+    policy, path = market.adl, f"{path}.adl"
+    drawdown, release = (_ppm(getattr(policy, name), f"{path}.{name}") for name in ("drawdown", "release"))
+    within = _ppm(policy.within, f"{path}.within")
+    if not 1 <= drawdown < PPM:
+        raise ConfigError(f"{path}.drawdown: expected above 0 and below 1, got {policy.drawdown}")
+    if not 1 <= release <= drawdown:
+        raise ConfigError(f"{path}.release: expected above 0 and at most drawdown, got {policy.release}")
+    if not 0 <= within <= PPM:
+        raise ConfigError(f"{path}.within: expected 0 to 1, got {policy.within}")
+    if not 1 <= policy.window_h <= WINDOW_H_MAX:
+        raise ConfigError(f"{path}.window_h: expected 1 to {WINDOW_H_MAX} hours, got {policy.window_h}")
+    codes = {
+        f"adl_{name}": check_policy(f"{path}.{name}", f"adl_{name}", getattr(policy, name))
+        for name in ("trigger", "price", "score", "allocation")
+    }
+    return codes | {
+        "adl_cancel_victims": 1 - check_policy(f"{path}.cancel_victims", "adl_cancel_victims", policy.cancel_victims),
+        "lights": check_policy(f"{path}.lights", "lights", policy.lights),
+        "adl_drawdown_ppm": drawdown,
+        "adl_release_ppm": release,
+        "adl_within_ppm": within,
+        "adl_bucket_ns": policy.window_h * 3_600_000_000_000 // PEAK_BUCKETS,
+        "whole_quote": max(int(1 / market.quote_unit), 1),
+    }
+
+
 def _build_rules(market: Market, path: str, asset: int, fund: int) -> MarketRules:
     _check_policies(market, path)
     sizes = _read_sizes(market, path)
@@ -380,6 +447,7 @@ def _build_rules(market: Market, path: str, asset: int, fund: int) -> MarketRule
         kind=check_policy(f"{path}.kind", "kind", market.kind),
         tiers=tables[0],
         more_tables=tables[1:],
+        **_read_adl(market, path),
     )
 
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.codes import PEAK_BUCKETS
+
 Rows = Sequence[tuple[int, ...]] | NDArray[np.int64]
 
 
@@ -28,11 +30,15 @@ class View(NamedTuple):
     funds: Rows  # (funds, 2): balance_quote, low_quote
     assets: Rows  # (assets, 6): fees, rounding, insolvency, deposits, withdrawals, waived (all _quote)
     tables: Rows = ()  # (n, 2): market, tier table in force; by market, where it is not table 0
+    # (n, 64): market, previous_tick, adl_active, peak_bucket, then PEAK_BUCKETS highest balances of the fund, oldest
+    # first; for markets priced by the previous mark or with a drawdown trigger, 0 where the other policy is not used
+    adl: Rows = ()
 
 
 WIDTHS = {"clock": 3, "markets": 5, "orders": 7, "positions": 9, "wallets": 4, "funds": 2, "assets": 6, "tables": 2}
+WIDTHS["adl"] = 4 + PEAK_BUCKETS
 # Tables that only some policies fill: without rows they are not hashed, so that a policy nobody uses moves no digest.
-OPTIONAL: frozenset[str] = frozenset({"tables"})
+OPTIONAL: frozenset[str] = frozenset({"tables", "adl"})
 
 
 def compute_digest(view: View) -> str:

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.codes import BUY, EXTERNAL, SELL
+from engine.codes import BUY, EXTERNAL, PPM, SELL
 from engine.commands import Command, to_rows
 from engine.compiled import Capacity as Capacity
 from engine.compiled import CompiledEngine, Rows
@@ -44,8 +44,11 @@ class Engine(Protocol):
     def copy(self) -> "Engine":
         """Return an independent copy."""
 
-    def rank_side(self, market: int, side: int) -> list[tuple[int, int, int]]:
-        """Return (account, score, qty_lot) of a side's ADL queue, best first."""
+    def rank_side(self, market: int, side: int) -> list[tuple[int, int, int, int]]:
+        """Return (account, score, qty_lot, lights) of a side's ADL queue, best first."""
+
+    def read_trigger(self, market: int) -> tuple[int, int, int]:
+        """Return (whether the fund is kept from paying, its balance, its peak) as a market's trigger sees them."""
 
     def list_side(self, market: int, side: int, levels: int) -> list[tuple[int, int]]:
         """Return (price_tick, qty_lot) of a side's best price levels, best first."""
@@ -90,9 +93,14 @@ class ReferenceEngine:
         twin.setup, twin.inner = self.setup, self.inner.copy()
         return twin
 
-    def rank_side(self, market: int, side: int) -> list[tuple[int, int, int]]:
-        """Return (account, score, qty_lot) of a side's ADL queue, best first."""
-        return self.inner.adl_queue(market, side)
+    def rank_side(self, market: int, side: int) -> list[tuple[int, int, int, int]]:
+        """Return (account, score, qty_lot, lights) of a side's ADL queue, best first."""
+        rows, lights = self.inner.adl_queue(market, side), self.inner.adl_lights(market, side)
+        return [(*row, count) for row, count in zip(rows, lights, strict=True)]
+
+    def read_trigger(self, market: int) -> tuple[int, int, int]:
+        """Return (whether the fund is kept from paying, its balance, its peak) as a market's trigger sees them."""
+        return self.inner.adl_trigger(market)
 
     def list_side(self, market: int, side: int, levels: int) -> list[tuple[int, int]]:
         """Return (price_tick, qty_lot) of a side's best price levels, best first."""
@@ -285,18 +293,26 @@ class Exchange:
     def adl_queue(self, market: int, side: int) -> Table:
         """Return the ADL queue of a side (1: longs), best first: account, score, qty_lot, rank, lights.
 
-        Source: ADL-002, ADL-009.
+        Source: ADL-002, ADL-009, ADL-028.
         """
         rows = self.engine.rank_side(market, side)
-        table = np.array(rows, np.int64).reshape(-1, 3)
-        place = np.arange(len(rows), dtype=np.int64)
+        table = np.array(rows, np.int64).reshape(-1, 4)
         return {
             "account": table[:, 0],
             "score": table[:, 1],
             "qty_lot": table[:, 2],
-            "rank": place + 1,
-            "lights": 5 - 5 * place // max(len(rows), 1),
+            "rank": np.arange(1, len(rows) + 1, dtype=np.int64),
+            "lights": table[:, 3],
         }
+
+    def adl_state(self, market: int) -> dict[str, int | bool]:
+        """Return how a market's ADL trigger stands: active, balance_quote and peak_quote of its fund, drawdown_ppm.
+
+        Source: ADL-029.
+        """
+        active, balance, peak = self.engine.read_trigger(market)
+        drawdown = (peak - balance) * PPM // peak if peak > 0 else 0
+        return {"active": bool(active), "balance_quote": balance, "peak_quote": peak, "drawdown_ppm": drawdown}
 
     def liquidation_price(self, account: int, market: int) -> int:
         """Return the mark price in ticks at which a position's domain becomes liquidatable, 0 if there is none.

@@ -197,6 +197,22 @@ MARKET = np.dtype(
         # state again
         ("tier_table", "<i4"),  # the one in force, of which `tiers` has a copy at the market's place
         ("loose", "<i4"),  # 1: a position may hang nowhere because the mark stood at the edge of its range
+        # parameters of auto-deleveraging
+        ("adl_trigger", "<i4"),
+        ("adl_price", "<i4"),
+        ("adl_score", "<i4"),
+        ("adl_allocation", "<i4"),
+        ("adl_cancel_victims", "<i4"),
+        ("lights", "<i4"),
+        ("adl_drawdown_ppm", "<i8"),
+        ("adl_release_ppm", "<i8"),
+        ("adl_within_ppm", "<i8"),
+        ("adl_bucket_ns", "<i8"),
+        ("whole_quote", "<i8"),  # money that is one whole unit of the asset
+        # state of auto-deleveraging
+        ("previous_tick", "<i8"),  # the mark before the one in force, 0: none
+        ("adl_active", "<i8"),  # 1: the drawdown trigger keeps the fund from paying
+        ("peak_bucket", "<i8"),  # the latest bucket of `peaks`
     ]
 )
 
@@ -246,6 +262,12 @@ HEAD = np.dtype(
         ("queue_length", "<i8"),  # candidates
         ("fault", "<i8"),
         ("uneasy_count", "<i8"),
+        ("watch_count", "<i8"),  # markets whose fund is watched for a drawdown
+        ("exempt", "<i8"),  # domain whose gains no haircut takes while its position is deleveraged, 0: none
+        ("adl_tick", "<i8"),  # price of the deleveraging at hand, 0: the bankruptcy value
+        ("adl_count", "<i8"),  # and its queue's length
+        ("allot_lot", "<i8"),  # what it allots, and what closing all of that costs the victims
+        ("allot_loss_quote", "<i8"),
     ]
 )
 
@@ -288,6 +310,7 @@ class State(NamedTuple):
     queue: NDArray[np.void]  # HEAP, the ADL queue being served
     stage: NDArray[np.void]  # (2,) EVENT, the last two events: a buffer gets an event when the next one is begun
     uneasy: NDArray[np.int64]  # domains to look at whenever a mark moves, whichever way
+    peaks: NDArray[np.int64]  # (markets * PEAK_BUCKETS,) a watched fund's highest balances, by bucket mod PEAK_BUCKETS
 
 
 STATE_DTYPES: dict[str, np.dtype[np.void] | np.dtype[np.int32] | np.dtype[np.int64] | np.dtype[np.uint64]] = {
@@ -314,5 +337,6 @@ STATE_DTYPES: dict[str, np.dtype[np.void] | np.dtype[np.int32] | np.dtype[np.int
     "queue": HEAP,
     "stage": EVENT,
     "uneasy": np.dtype(np.int64),
+    "peaks": np.dtype(np.int64),
 }
 BOX_WORDS = 2 * len(State._fields) + 3  # address and length of every array and of the events, and who owns those

@@ -39,7 +39,6 @@ class Auditor(Closings):
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        self.ts_ns = 0
         self._handlers: dict[int, Callable[[Any], None]] = {
             codes.ACCEPTED: self._accepted,
             codes.REJECTED: self._nothing,
@@ -128,7 +127,7 @@ class Auditor(Closings):
         liquidation = self._liquidation
         if liquidation is not None and liquidation.credit is not None:
             self._check(event, "kind after a surplus", event.kind, codes.FUND_CREDIT)
-        if self._deficit is not None:
+        elif self._deficit is not None:
             is_payer = event.kind in (codes.FUND_DEBIT, codes.HAIRCUT, codes.DEFICIT)
             self._expect(event, "kind before the deficit was reported", event.kind, codes.DEFICIT, is_payer)
         elif self._notice is not None:
@@ -231,7 +230,7 @@ class Auditor(Closings):
     def _mark(self, event: Any) -> None:
         self._check(event, "mark_tick", event.mark_tick, self.marks[event.market])
         self._expect(event, "price_tick", event.price_tick, event.mark_tick, event.price_tick != event.mark_tick)
-        self.marks[event.market] = event.price_tick
+        self.previous_marks[event.market], self.marks[event.market] = event.mark_tick, event.price_tick
 
     def _tiers_changed(self, event: Any) -> None:
         """Put another tier table in force (TIER-002)."""
@@ -279,6 +278,21 @@ class Auditor(Closings):
         compare_rows("assets", [tuple(row) for row in assets], [astuple(sums) for sums in self.sums])
         chosen = [(market, table) for market, table in enumerate(self.tables) if table]
         compare_rows("tables", [tuple(row) for row in tables], chosen)
+        adl = [(*row[:3], max(row[4:])) for row in read_table(view, "adl").tolist()]
+        compare_rows("adl", adl, self._list_adl(clock[0][1]))
+
+    def _list_adl(self, ts_ns: int) -> list[tuple[int, ...]]:
+        """Return market, previous mark, whether its trigger is active, and its fund's peak (ADL-017, ADL-020)."""
+        rows: list[tuple[int, ...]] = []
+        for market, rules in enumerate(self.setup.markets):
+            is_priced, watch = rules.adl_price == codes.PRICE_PREVIOUS, self.watches.get(market)
+            previous = self.previous_marks[market] if is_priced else 0
+            if watch is not None:
+                watch.look(ts_ns)
+                rows.append((market, previous, int(watch.is_active), watch.peak()))
+            elif is_priced:
+                rows.append((market, previous, 0, 0))
+        return rows
 
     def _list_positions(self) -> list[tuple[int, ...]]:
         """Return the rows of positions that are open or have settings of their own, as a View has them."""

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from engine.codes import CROSS, EXTERNAL, ISOLATED, LINEAR, PPM
+from engine.audit.watch import FundWatch
+from engine.codes import CROSS, EXTERNAL, ISOLATED, LINEAR, PPM, TRIGGER_DRAWDOWN
 from engine.contract import MarketRules, Setup
 
 
@@ -63,7 +64,14 @@ class Books:
         self.fund_lows = [0] * len(setup.funds)
         self.fund_paid = [False] * len(setup.funds)
         self.sums = [Sums() for _ in setup.assets]
+        self.previous_marks = [0] * len(setup.markets)  # the mark before the one in force, 0: none (ADL-017)
+        self.watches = {
+            market: FundWatch(rules)
+            for market, rules in enumerate(setup.markets)
+            if rules.adl_trigger == TRIGGER_DRAWDOWN
+        }
         self.seq = 0
+        self.ts_ns = 0
         # What accounts hold together, and what changed since it was last added up (MONEY-001).
         self.held = [0] * len(setup.assets)
         self.quantities = [0] * len(setup.markets)

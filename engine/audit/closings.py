@@ -4,7 +4,20 @@ from typing import Any
 
 from engine.audit.books import Domain, ceil_div, sign_of
 from engine.audit.payers import Closing, Deficit, Liquidation, Payers, due_fee
-from engine.codes import EVENT_NAMES, EXTERNAL, ISOLATED, LINEAR, PPM, PRICE_MAX_LIMIT
+from engine.codes import (
+    ALLOT_QUEUE,
+    EVENT_NAMES,
+    EXTERNAL,
+    FUND_HELD,
+    FUND_SHORT,
+    ISOLATED,
+    LINEAR,
+    PPM,
+    PRICE_BANKRUPTCY,
+    PRICE_MAX_LIMIT,
+    PRICE_PREVIOUS,
+    PRICE_WITHIN,
+)
 from engine.contract import Setup
 from engine.errors import InvariantError
 
@@ -114,6 +127,8 @@ class Closings(Payers):
         share = closing.value * qty // closing.left
         value = self._value(event.market, event.price_tick, closing.sign * qty)
         gain = value - share
+        room = 0 if self._is_fund_held(closing) else self.funds[rules.fund]
+        self._expect(event, "what the fund may pay", room, -gain, -gain <= room)
         due = due_fee(abs(value), rules.taker_fee_ppm)
         fee = min(due, max(0, gain))
         self._check(event, "fee_quote", event.fee_quote, fee)
@@ -135,35 +150,51 @@ class Closings(Payers):
         closing = self._current(event)
         self._check(event, "qty_lot", event.qty_lot, closing.left)
         self._check(event, "bankruptcy_tick", event.bankruptcy_tick, closing.tick)
-        closing.queue_count = event.count
+        reason = event.code
+        if reason in (FUND_SHORT, FUND_HELD):
+            reason = FUND_HELD if self._is_fund_held(closing) else FUND_SHORT
+        self._check(event, "code", event.code, reason)
+        closing.queue_count, closing.rank = event.count, 0
+        closing.adl_tick = self._adl_price(closing)
+
+    def _adl_price(self, closing: Closing) -> int:
+        """Return the tick at which the rest is deleveraged, 0 for its bankruptcy value (ADL-005, ADL-017, ADL-018)."""
+        rules, mark = self._rules(closing.market), self.marks[closing.market]
+        value = closing.sign * self._value(closing.market, mark, closing.left)
+        is_far = abs(closing.value - value) * PPM > abs(value) * rules.adl_within_ppm
+        if rules.adl_price == PRICE_BANKRUPTCY or (rules.adl_price == PRICE_WITHIN and not is_far):
+            return 0
+        before = self.previous_marks[closing.market] if rules.adl_price == PRICE_PREVIOUS else 0
+        return before or mark
 
     def _adl_fill(self, event: Any) -> None:
-        """Check a close against a victim: both book the share of the bankruptcy value (ADL-005..ADL-007)."""
+        """Check a close: the bankrupt books its share of B, the victim the price, others the gap (ADL-005..ADL-022)."""
         closing, qty, victim = self._current(event), event.qty_lot, event.other
         self._expect(event, "qty_lot", qty, closing.left, 1 <= qty <= closing.left)
         self._check(event, "count", event.count, closing.queue_count)
-        self._expect(event, "rank", event.rank, closing.rank + 1, closing.rank < event.rank <= event.count)
+        least = closing.rank if self._rules(event.market).adl_allocation == ALLOT_QUEUE else 0
+        self._expect(event, "rank", event.rank, least + 1, least < event.rank <= event.count)
         closing.rank = event.rank
         share = closing.value * qty // closing.left
+        paid = self._value(event.market, closing.adl_tick, closing.sign * qty) if closing.adl_tick else share
         at_mark = self._value(event.market, self.marks[event.market], closing.sign * qty)
-        left_over = (
-            self._equity(self._domain(victim, event.market)) + self._change_value(event, victim, closing) - share
-        )
+        left_over = self._equity(self._domain(victim, event.market)) + self._change_value(event, victim, closing) - paid
         self._expect(event, "victim's equity afterwards", left_over, 0, left_over >= 0)
-        self._check(event, "amount_quote", event.amount_quote, share)
-        self._check(event, "price_tick", event.price_tick, closing.tick)
+        price = closing.adl_tick or closing.tick
+        self._check(event, "amount_quote", event.amount_quote, paid)
+        self._check(event, "price_tick", event.price_tick, price)
         self._check(event, "bankruptcy_tick", event.bankruptcy_tick, closing.tick)
-        self._check(event, "fee_quote", event.fee_quote, 0)
         self._check(event, "margin_quote", event.margin_quote, self._take_share(event, closing, share))
         holding = self._holding(victim, event.market)
         self._expect(event, "victim's position", holding.qty, qty, holding.qty * closing.sign <= -qty)
         before = holding.margin
-        realised = self._close(victim, event.market, qty, -share)
+        realised = self._close(victim, event.market, qty, -paid)
         self._check(event, "other_amount_quote", event.other_amount_quote, realised)
         self._check(event, "other_margin_quote", event.other_margin_quote, holding.margin - before)
-        self._charge_deleveraged(event, abs(share), left_over)
-        given_up = max(0, share - at_mark)
-        self._announce(event, given_up, closing.tick, by_adl=given_up)
+        self._charge_deleveraged(event, abs(paid), left_over, max(0, paid - share))
+        given_up, lack = max(0, paid - at_mark), max(0, share - paid)
+        fund = self.funds[self._rules(event.market).fund]
+        self._announce(event, given_up + lack, price, by_fund=min(lack, fund), by_adl=given_up)
         self._notice = (victim, event.market, -closing.sign)
 
     def _change_value(self, event: Any, victim: int, closing: Closing) -> int:
@@ -172,20 +203,23 @@ class Closings(Payers):
         rest = self._value(market, self.marks[market], held + closing.sign * event.qty_lot)
         return rest - self._value(market, self.marks[market], held)
 
-    def _charge_deleveraged(self, event: Any, value: int, equity: int) -> None:
-        """Book the victim's fee after its close, as far as it can pay; the bankrupt's is waived (ADL-007)."""
+    def _charge_deleveraged(self, event: Any, value: int, equity: int, surplus: int) -> None:
+        """Book the victim's fee after its close and the bankrupt's, each as far as there is something (ADL-007)."""
         rules = self._rules(event.market)
+        assert self._liquidation is not None
         due, own_due = (
             due_fee(value, ppm) if rules.adl_fees else 0 for ppm in (rules.maker_fee_ppm, rules.taker_fee_ppm)
         )
-        fee = min(due, equity)
+        fee, own_fee = min(due, equity), min(own_due, surplus)
         if self._holding(event.other, event.market).mode == ISOLATED:
             fee = min(fee, max(0, self.wallets.get((event.other, rules.asset), 0)))
+        self._check(event, "fee_quote", event.fee_quote, own_fee)
         self._check(event, "other_fee_quote", event.other_fee_quote, fee)
         self._pay(event.other, event.market, -fee)
-        self.sums[rules.asset].fees += fee
-        assert self._liquidation is not None
-        self._liquidation.waived += due - fee + own_due
+        self.sums[rules.asset].fees += fee + own_fee
+        self._liquidation.waived += due - fee + own_due - own_fee
+        if surplus > own_fee:
+            self._liquidation.credit = (event.market, surplus - own_fee, 0)
 
     def _adl_notice(self, event: Any) -> None:
         assert self._liquidation is not None

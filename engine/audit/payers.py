@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.audit.books import Books, Domain, ceil_div
-from engine.codes import EVENT_NAMES, EXTERNAL, ISOLATED, PPM
+from engine.codes import EVENT_NAMES, EXTERNAL, ISOLATED, PPM, TRIGGER_EQUITY
 from engine.contract import Setup
 from engine.errors import InvariantError
 
@@ -20,6 +20,7 @@ class Closing:
     tick: int
     queue_count: int = -1
     rank: int = 0
+    adl_tick: int = 0  # at which it is deleveraged, 0: the shares of `value`
 
 
 @dataclass(slots=True)
@@ -84,6 +85,23 @@ class Payers(Books):
         self.funds[fund] += amount
         if not self.fund_paid[fund]:
             self.fund_lows[fund] = self.funds[fund]
+        self._note_fund(fund)
+
+    def _note_fund(self, fund: int) -> None:
+        for watch in self.watches.values():
+            if watch.fund == fund:
+                watch.change(self.ts_ns, self.funds[fund])
+
+    def _is_fund_held(self, closing: Closing) -> bool:
+        """Return whether the trigger keeps the fund from paying for what is left of a position (ADL-019, ADL-020)."""
+        rules = self._rules(closing.market)
+        if rules.adl_trigger == TRIGGER_EQUITY:
+            share = closing.sign * self._value(closing.market, self.marks[closing.market], closing.left) - closing.value
+            return self.funds[rules.fund] + share <= 0
+        watch = self.watches.get(closing.market)
+        if watch is not None:
+            watch.look(self.ts_ns)
+        return watch is not None and watch.is_active
 
     def _fund_credit(self, event: Any) -> None:
         liquidation = self._liquidation
@@ -122,6 +140,7 @@ class Payers(Books):
         self.funds[fund] -= event.amount_quote
         self.fund_lows[fund] = min(self.fund_lows[fund], self.funds[fund])
         self.fund_paid[fund] = True
+        self._note_fund(fund)
 
     def _winners(self, deficit: Deficit) -> dict[int, int]:
         """Return the winners of a market and their gains as they count before the first cut (DEF-002)."""

@@ -1,21 +1,71 @@
-"""Auto-deleveraging: rank the other side, close the best-ranked at the bankruptcy price (ADL-001..ADL-009)."""
+"""Auto-deleveraging: rank the other side, close whom the allocation names, settle the gap to the bankruptcy value.
+
+Source: ADL-001..ADL-009, ADL-017..ADL-027.
+"""
 
 import numpy as np
 
 from engine._jit import helper, inlined
 from engine._probe import phase
-from engine.codes import ADL_FILL, ADL_NOTICE, ADL_STARTED, BY_ADL, ISOLATED
+from engine.codes import (
+    ADL_FILL,
+    ADL_NOTICE,
+    ADL_STARTED,
+    ALLOT_QUEUE,
+    BY_ADL,
+    FUND_HELD,
+    FUND_SHORT,
+    ISOLATED,
+    PPM,
+    PRICE_BANKRUPTCY,
+    PRICE_PREVIOUS,
+    PRICE_WITHIN,
+)
 from engine.kernels.account import close_lots, fee_of, pay_fee, settle_lots, wallet_index
+from engine.kernels.allot import allot_parts
 from engine.kernels.book import cancel_owned
 from engine.kernels.box import prefetch
 from engine.kernels.emit import emit
 from engine.kernels.fixed import mul_div_floor
-from engine.kernels.fund import emit_deficit, next_deficit
+from engine.kernels.fund import credit_fund, cut_winners, debit_fund, emit_deficit, fund_of, next_deficit
 from engine.kernels.heap import pop_heap
 from engine.kernels.margin import domain_of, measure_domain, value_at
-from engine.kernels.queue import is_standing, open_queue, put_back
+from engine.kernels.queue import freeze_queue, is_standing, list_side, open_queue, put_back
 from engine.kernels.trigger import touch_account
+from engine.kernels.watch import is_fund_held
 from engine.layout import NIL
+
+
+@helper
+def choose_price(st, market, lots, worth_quote):
+    """Return the tick at which `lots` (signed) of a bankrupt are deleveraged, 0 for their bankruptcy value.
+
+    Source: ADL-005, ADL-017, ADL-018.
+    """
+    rules = st.markets[market]
+    mark_tick = rules["mark_tick"]
+    if rules["adl_price"] == PRICE_BANKRUPTCY:
+        return np.int64(0)
+    if rules["adl_price"] == PRICE_PREVIOUS and rules["previous_tick"] > 0:
+        return rules["previous_tick"]
+    if rules["adl_price"] == PRICE_WITHIN:
+        value = value_at(st, market, mark_tick, lots)
+        if abs(worth_quote - value) <= mul_div_floor(abs(value), rules["adl_within_ppm"], PPM):
+            return np.int64(0)
+    return mark_tick
+
+
+@helper
+def price_lots(st, slot, lots, share_quote):
+    """Return what closing `lots` of bankrupt position `slot` exchanges: their share of B, or their value at the price.
+
+    Source: ADL-005, ADL-017.
+    """
+    tick = st.head[0]["adl_tick"]
+    if tick == 0:
+        return share_quote
+    position = st.positions[slot]
+    return value_at(st, np.int64(position["market"]), tick, lots if position["qty_lot"] > 0 else -lots)
 
 
 @helper
@@ -38,48 +88,109 @@ def charge_victim(st, slot, worth_quote, equity_quote):
 
 
 @helper
-def deleverage(st, slot, victim, equity, lots, worth, tick, queue_length, rank, score):
-    """Close `lots` of bankrupt position `slot` against a victim at their share `worth` of the bankruptcy value.
+def charge_bankrupt(st, market, value_quote, surplus_quote):
+    """Take the bankrupt's taker fee out of what its close brought beyond B, as far as that goes; return the fee.
 
-    `equity` is the victim's domain's after that, before fees.  Source: ADL-005, ADL-006, ADL-007, ADL-008.
+    Source: ADL-007.
+    """
+    rules = st.markets[market]
+    if not rules["adl_fees"]:
+        return np.int64(0)
+    due = max(fee_of(value_quote, rules["taker_fee_ppm"]), 0)
+    fee = min(due, max(surplus_quote, 0))
+    st.assets[rules["asset"]]["fees_quote"] += fee
+    st.assets[rules["asset"]]["waived_quote"] += due - fee
+    return fee
+
+
+@helper
+def cover_close(st, market, account, lack_quote, given_quote, deficit_id):
+    """Have the fund pay what a close lacks to B, then the winners; return the deficit's event, for its place and size.
+
+    Source: ADL-006, ADL-022, DEF-002, DEF-003, EVT-002.
+    """
+    by_fund = min(lack_quote, st.funds[fund_of(st, market)]["balance_quote"])
+    debit_fund(st, market, account, by_fund, deficit_id)
+    by_haircut = np.int64(0)
+    rounding = np.int64(0)
+    if by_fund < lack_quote:
+        by_haircut, rounding = cut_winners(st, market, lack_quote - by_fund, deficit_id)
+    unpaid = lack_quote - by_fund - by_haircut
+    st.assets[st.markets[market]["asset"]]["insolvency_quote"] -= unpaid
+    amount = given_quote + lack_quote
+    zero = np.int64(0)
+    event = emit_deficit(st, deficit_id, market, account, zero, zero, zero, amount)
+    event["other_amount_quote"] = by_fund
+    event["fee_quote"] = given_quote
+    event["margin_quote"] = by_haircut
+    event["other_margin_quote"] = unpaid
+    event["other_fee_quote"] = rounding
+    return event
+
+
+@helper
+def notify_victim(st, victim, market, side, account):
+    """Cancel a victim's orders in the market, unless the policy lets them rest, and tell it what is left.
+
+    Source: ADL-008.
+    """
+    other = np.int64(st.positions[victim]["account"])
+    st.wallets[wallet_index(st, victim)]["last_market"] = market
+    if st.markets[market]["adl_cancel_victims"]:
+        cancel_owned(st, victim, np.int64(BY_ADL))
+    notice = emit(st, ADL_NOTICE, 0, market, other)
+    notice["side"] = side
+    notice["qty_lot"] = abs(st.positions[victim]["qty_lot"])
+    notice["other"] = account
+    touch_account(st, other, victim)
+
+
+@helper
+def deleverage(st, slot, victim, equity, lots, share, value, tick, rank, score):
+    """Close `lots` of bankrupt position `slot` against a victim for `value`; the bankrupt books its `share` of B.
+
+    `equity` is the victim's domain's after that, before fees.  Source: ADL-005, ADL-006, ADL-007, ADL-022.
     """
     position = st.positions[slot]
     market = np.int64(position["market"])
     rules = st.markets[market]
+    head = st.head[0]
     sign = np.int64(1 if position["qty_lot"] > 0 else -1)
-    gives_up = worth - value_at(st, market, rules["mark_tick"], lots * sign)
-    change = settle_lots(st, slot, lots, worth)
-    gain, victim_change = close_lots(st, victim, lots, -worth)
-    fee = charge_victim(st, victim, worth, equity)
-    if rules["adl_fees"]:
-        st.assets[rules["asset"]]["waived_quote"] += max(fee_of(worth, rules["taker_fee_ppm"]), 0)
-    deficit_id = next_deficit(st) if gives_up > 0 else np.int64(0)
-    account, other = np.int64(position["account"]), np.int64(st.positions[victim]["account"])
+    gives_up = value - value_at(st, market, rules["mark_tick"], lots * sign)
+    surplus = value - share
+    change = settle_lots(st, slot, lots, share)
+    gain, victim_change = close_lots(st, victim, lots, -value)
+    victim_fee = charge_victim(st, victim, value, equity)
+    fee = charge_bankrupt(st, market, value, surplus)
+    given, lack = max(gives_up, 0), max(-surplus, 0)
+    deficit_id = next_deficit(st) if given + lack > 0 else np.int64(0)
+    account = np.int64(position["account"])
+    price_tick = head["adl_tick"] if head["adl_tick"] > 0 else np.int64(tick)
     event = emit(st, ADL_FILL, 0, market, account)
-    event["other"] = other
+    event["other"] = st.positions[victim]["account"]
     event["side"] = -sign
     event["qty_lot"] = lots
-    event["price_tick"] = tick
+    event["price_tick"] = price_tick
     event["bankruptcy_tick"] = tick
     event["mark_tick"] = rules["mark_tick"]
-    event["amount_quote"] = worth
+    event["amount_quote"] = value
     event["other_amount_quote"] = gain
     event["order_id"] = deficit_id
     event["other_order_id"] = score
     event["rank"] = rank
-    event["count"] = queue_length
-    event["other_fee_quote"] = fee
+    event["count"] = head["adl_count"]
+    event["fee_quote"] = fee
+    event["other_fee_quote"] = victim_fee
     event["margin_quote"] = change
     event["other_margin_quote"] = victim_change
-    if gives_up > 0:
-        emit_deficit(st, deficit_id, market, account, -sign, tick, lots, gives_up)["fee_quote"] = gives_up
-    st.wallets[wallet_index(st, victim)]["last_market"] = market
-    cancel_owned(st, victim, np.int64(BY_ADL))
-    notice = emit(st, ADL_NOTICE, 0, market, other)
-    notice["side"] = -sign
-    notice["qty_lot"] = abs(st.positions[victim]["qty_lot"])
-    notice["other"] = account
-    touch_account(st, other, victim)
+    if surplus > fee:
+        credit_fund(st, market, account, surplus - fee, np.int64(0))
+    if given + lack > 0:
+        event = cover_close(st, market, account, lack, given, deficit_id)
+        event["side"] = -sign
+        event["price_tick"] = price_tick
+        event["qty_lot"] = lots
+    notify_victim(st, victim, market, -sign, account)
 
 
 @helper
@@ -100,15 +211,15 @@ def fetch_next(st):
     """Have the processor fetch what deleveraging the next in the queue will touch."""
     entry = st.queue[0]
     slot = entry["item"]
-    prefetch(st.accounts, entry["minor"])
-    prefetch(st.wallets, entry["minor"] * st.head[0]["asset_count"])
-    prefetch(st.positions, slot)
+    if slot != NIL:
+        prefetch(st.accounts, entry["minor"])
+        prefetch(st.wallets, entry["minor"] * st.head[0]["asset_count"])
+        prefetch(st.positions, slot)
 
 
 @helper
-@phase("ADL")
-def serve_queue(st, slot, lots, worth, tick, reason):
-    """Deleverage what the book did not take; return (lots left, worth left).
+def serve_queue(st, slot, lots, worth, tick):
+    """Deleverage from the front of the queue; return (lots left, worth left).
 
     Source: ADL-002, ADL-004.
     """
@@ -116,16 +227,9 @@ def serve_queue(st, slot, lots, worth, tick, reason):
     market = np.int64(position["market"])
     sign = np.int64(1 if position["qty_lot"] > 0 else -1)
     head = st.head[0]
-    length = open_queue(st, market, -sign)
-    event = emit(st, ADL_STARTED, reason, market, np.int64(position["account"]))
-    event["side"] = -sign
-    event["qty_lot"] = lots
-    event["count"] = length
-    event["mark_tick"] = st.markets[market]["mark_tick"]
-    event["bankruptcy_tick"] = tick
     end = head["queue_count"]
     rank = np.int64(0)
-    passed = np.int64(NIL)  # a position passed over may have come up with more than one record
+    last = np.int64(NIL)  # a position may come up with more than one record
     while lots > 0 and head["queue_count"] > 0:
         pop_heap(st.queue, head["queue_count"])
         head["queue_count"] -= 1
@@ -133,19 +237,92 @@ def serve_queue(st, slot, lots, worth, tick, reason):
             fetch_next(st)
         entry = st.queue[head["queue_count"]]
         victim = entry["item"]
-        if victim == passed or not is_standing(st, entry):
+        if victim == NIL or victim == last or (head["queue_live"] != 0 and not is_standing(st, entry)):
             entry["item"] = NIL
             continue
         rank += 1
+        last = victim
         part = min(abs(st.positions[victim]["qty_lot"]), lots)
-        price = mul_div_floor(worth, part, lots)
-        equity = measure_left(st, victim, part * sign) - price
+        share = mul_div_floor(worth, part, lots)
+        value = price_lots(st, slot, part, share)
+        equity = measure_left(st, victim, part * sign) - value
         if equity < 0:
-            passed = victim
             continue
+        if head["queue_live"] != 0 and share - value > st.funds[fund_of(st, market)]["balance_quote"]:
+            freeze_queue(st)
         entry["item"] = NIL  # its position changes, and is ranked anew
-        deleverage(st, slot, victim, equity, part, price, tick, length, rank, -entry["key"])
+        deleverage(st, slot, victim, equity, part, share, value, tick, rank, -entry["key"])
         lots -= part
-        worth -= price
-    put_back(st, end)
+        worth -= share
+    if head["queue_live"] != 0:
+        put_back(st, end)
+    return lots, worth
+
+
+@helper
+def serve_parts(st, slot, lots, worth, tick):
+    """Deleverage all whom the allocation gives a part, best score first; return (lots left, worth left).
+
+    Source: ADL-023.
+    """
+    position = st.positions[slot]
+    market = np.int64(position["market"])
+    rules = st.markets[market]
+    sign = np.int64(1 if position["qty_lot"] > 0 else -1)
+    head = st.head[0]
+    count = head["adl_count"]
+    passed = count > 0
+    while lots > 0 and passed:
+        passed = False
+        loss = price_lots(st, slot, lots, worth) - value_at(st, market, rules["mark_tick"], lots * sign)
+        allot_parts(st, count, lots, loss, np.int64(rules["adl_allocation"]))
+        for at in range(count):
+            entry = st.queue[count + at]
+            victim, part = entry["item"], entry["tie"]
+            if victim == NIL or part == 0:
+                continue
+            share = mul_div_floor(worth, part, lots)
+            value = price_lots(st, slot, part, share)
+            equity = measure_left(st, victim, part * sign) - value
+            if equity < 0:
+                entry["item"] = NIL
+                passed = True
+                continue
+            deleverage(st, slot, victim, equity, part, share, value, tick, at + 1, -entry["key"])
+            lots -= part
+            worth -= share
+    return lots, worth
+
+
+@helper
+@phase("ADL")
+def deleverage_rest(st, slot, lots, worth, tick, reason):
+    """Deleverage what the book did not take; return (lots left, worth left).
+
+    Source: ADL-001, ADL-002, ADL-004, ADL-019.
+    """
+    position = st.positions[slot]
+    market = np.int64(position["market"])
+    rules = st.markets[market]
+    sign = np.int64(1 if position["qty_lot"] > 0 else -1)
+    head = st.head[0]
+    if reason == FUND_SHORT and is_fund_held(st, market, lots * sign, worth):
+        reason = FUND_HELD
+    head["adl_tick"] = choose_price(st, market, lots * sign, worth)
+    head["exempt"] = domain_of(st, slot)
+    if rules["adl_allocation"] == ALLOT_QUEUE:
+        head["adl_count"] = open_queue(st, market, -sign)
+    else:
+        head["adl_count"] = list_side(st, market, -sign)
+    event = emit(st, ADL_STARTED, reason, market, np.int64(position["account"]))
+    event["side"] = -sign
+    event["qty_lot"] = lots
+    event["count"] = head["adl_count"]
+    event["mark_tick"] = rules["mark_tick"]
+    event["bankruptcy_tick"] = tick
+    if rules["adl_allocation"] == ALLOT_QUEUE:
+        lots, worth = serve_queue(st, slot, lots, worth, tick)
+    else:
+        lots, worth = serve_parts(st, slot, lots, worth, tick)
+    head["exempt"] = 0
     return lots, worth

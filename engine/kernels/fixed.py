@@ -102,6 +102,31 @@ def divide_even(a, b):
     return whole + 1 if twice > b or (twice == b and whole & 1) else whole
 
 
+def rest_wide(high, low, c):
+    """Return (high x 2**64 + low) mod c for a product that is not negative and c > 0."""
+    one = np.uint64(1)
+    divisor = np.uint64(c)
+    rest = np.uint64(high) % divisor
+    lower = np.uint64(low & 0x7FFFFFFFFFFFFFFF) | (one << np.uint64(63) if low < 0 else np.uint64(0))
+    for bit in range(64):
+        rest = (rest << one) | ((lower >> np.uint64(63 - bit)) & one)
+        if rest >= divisor:
+            rest = rest - divisor
+    return np.int64(rest)
+
+
+@helper
+def mul_mod(a, b, c):
+    """Return a x b mod c for a, b >= 0 and c > 0, exact.
+
+    Source: NUM-004.
+    """
+    high, low = mul_wide(a, b)
+    if high == 0 and low >= 0:
+        return np.int64(low % c)
+    return np.int64(rest_wide(np.int64(high), np.int64(low), c))
+
+
 @inlined
 def saturate(x):
     """Hold a score or ratio within +-2**62.

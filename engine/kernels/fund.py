@@ -10,6 +10,7 @@ from engine.kernels.emit import emit
 from engine.kernels.fixed import mul_div_floor
 from engine.kernels.margin import domain_of, find_position, measure_domain, value_at_mark
 from engine.kernels.trigger import touch
+from engine.kernels.watch import note_fund, roll_watches
 from engine.layout import NIL
 
 
@@ -41,9 +42,13 @@ def credit_fund(st, market, account, amount_quote, fee_quote):
 def add_to_fund(st, number, amount_quote):
     """Raise a fund; its low follows until it has been drawn on."""
     fund = st.funds[number]
+    if st.head[0]["watch_count"] > 0:
+        roll_watches(st)
     fund["balance_quote"] += amount_quote
     if not fund["debited"]:
         fund["low_quote"] = fund["balance_quote"]
+    if st.head[0]["watch_count"] > 0:
+        note_fund(st, number)
 
 
 @helper
@@ -62,6 +67,8 @@ def debit_fund(st, market, account, amount_quote, deficit_id):
         fund["low_quote"] = fund["balance_quote"]
     fund["low_quote"] = min(fund["low_quote"], fund["balance_quote"])
     fund["debited"] = 1
+    if st.head[0]["watch_count"] > 0:
+        note_fund(st, number)
     event = emit(st, FUND_DEBIT, 0, market, account)
     event["other"] = number
     event["amount_quote"] = amount_quote
@@ -104,7 +111,10 @@ def gain_of(st, slot):
     gain = value_at_mark(st, slot) - position["cost_quote"]
     if position["qty_lot"] == 0 or gain <= 0:
         return np.int64(0)
-    equity, _, _ = measure_domain(st, domain_of(st, slot))
+    code = domain_of(st, slot)
+    if code == st.head[0]["exempt"]:
+        return np.int64(0)  # the bankrupt's own, part of which is still open
+    equity, _, _ = measure_domain(st, code)
     return max(min(gain, equity), 0)
 
 

@@ -17,7 +17,7 @@ from engine.codes import (
     TAKEOVER,
 )
 from engine.kernels.account import fee_of, fill_position, settle_lots, wallet_index
-from engine.kernels.adl import serve_queue
+from engine.kernels.adl import deleverage_rest
 from engine.kernels.book import (
     best_opposite,
     cancel_owned,
@@ -29,7 +29,7 @@ from engine.kernels.book import (
 )
 from engine.kernels.emit import emit
 from engine.kernels.fixed import mul_div_ceil, mul_div_floor
-from engine.kernels.fund import cover_deficit, credit_fund, debit_fund, emit_deficit, fund_of, next_deficit
+from engine.kernels.fund import cover_deficit, credit_fund, debit_fund, emit_deficit, next_deficit
 from engine.kernels.margin import (
     is_cross,
     measure_domain,
@@ -40,6 +40,7 @@ from engine.kernels.margin import (
     value_at_mark,
 )
 from engine.kernels.trigger import asset_of, hang_domain, touch
+from engine.kernels.watch import fund_room
 from engine.layout import NIL
 
 
@@ -82,9 +83,9 @@ def payable_lots(st, market, price_tick, part, held_lot, worth):
 
     Rounding may lift the deficit of k inverse lots a unit above floor(k x lack / lots), and no more: half a unit for
     the value of the k and at most half a unit for their part of the whole lack.
-    Source: LIQ-007, INV-005.
+    Source: LIQ-007, INV-005, ADL-019, ADL-020.
     """
-    fund_quote = st.funds[fund_of(st, market)]["balance_quote"]
+    fund_quote = fund_room(st, market, held_lot, worth)
     lots = abs(held_lot)
     lack = worth - value_at(st, market, price_tick, held_lot)
     if st.markets[market]["kind"] != LINEAR:
@@ -220,7 +221,7 @@ def close_position(st, slot):
     tick = show_bankruptcy(st, np.int64(position["market"]), worth, position["qty_lot"])
     lots, worth, reason = walk_book(st, slot, worth, tick)
     if lots > 0:
-        lots, worth = serve_queue(st, slot, lots, worth, tick, reason)
+        lots, worth = deleverage_rest(st, slot, lots, worth, tick, reason)
     if lots > 0:
         hand_over(st, slot, lots, worth, tick)
     return closed

@@ -3,7 +3,7 @@
 import numpy as np
 
 from engine._jit import helper, kernel
-from engine.codes import EXTERNAL
+from engine.codes import EXTERNAL, LIGHTS_QUANTITY
 from engine.kernels.book import best_opposite, step_away
 from engine.kernels.box import open_box
 from engine.kernels.heap import pop_heap
@@ -13,23 +13,41 @@ from engine.kernels.queue import build_queue
 from engine.layout import NIL
 
 
+@helper
+def count_lights(policy, rank, count, before_lot, total_lot):
+    """Return the lights of the candidate of that rank (from 1) of `count`, behind whom `before_lot` of all lots stand.
+
+    `before_lot` counts the candidate's own.  Source: ADL-009, ADL-028.
+    """
+    if policy == LIGHTS_QUANTITY:
+        return np.int64(6 + (-5 * before_lot) // total_lot)
+    return np.int64(6 - max((10 * rank + count) // (2 * count), 1))
+
+
 @kernel
 def list_queue(box, market, side):
-    """Return rows (account, score, qty_lot) of a side's ADL queue in the order the heap serves it.
+    """Return rows (account, score, qty_lot, lights) of a side's ADL queue in the order the heap serves it.
 
-    Source: ADL-002.
+    Source: ADL-002, ADL-009, ADL-028.
     """
     st = open_box(box)
     build_queue(st, market, side)
     st.head[0]["queue_live"] = 0  # it is emptied here
     count = st.head[0]["queue_length"]
-    found = np.zeros((count, 3), np.int64)
+    policy = np.int64(st.markets[market]["lights"])
+    found = np.zeros((count, 4), np.int64)
+    total = np.int64(0)
     for rank in range(count):
         entry = st.queue[0]
         found[rank, 0] = entry["minor"]
         found[rank, 1] = -entry["key"]
         found[rank, 2] = st.positions[entry["item"]]["qty_lot"]
+        total += abs(found[rank, 2])
         pop_heap(st.queue, count - rank)
+    served = np.int64(0)
+    for rank in range(count):
+        served += abs(found[rank, 2])
+        found[rank, 3] = count_lights(policy, np.int64(rank + 1), count, served, total)
     return found
 
 

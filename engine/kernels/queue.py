@@ -9,24 +9,11 @@ import numpy as np
 
 from engine._jit import helper, hot
 from engine._probe import phase
-from engine.codes import CROSS, EXTERNAL, PPB
-from engine.kernels.fixed import mul_div_floor, saturate
-from engine.kernels.heap import build_heap, sift_up
-from engine.kernels.margin import find_position, share_of, value_at_mark
+from engine.codes import CROSS, EXTERNAL
+from engine.kernels.heap import build_heap, copy_record, pop_heap, sift_up
+from engine.kernels.margin import find_position, share_of
+from engine.kernels.score import score_position
 from engine.layout import NIL, QUEUED
-
-
-@hot
-def score_bitmex(gain_quote, cost_quote, value_quote, share_quote):
-    """Return the score in units of 1e-9: PnL% x effective leverage in profit, PnL% / leverage in loss.
-
-    Source: ADL-003 (BitMEX, auto-deleveraging).
-    """
-    rate = saturate(mul_div_floor(gain_quote, PPB, max(abs(cost_quote), 1)))
-    leverage = saturate(mul_div_floor(abs(value_quote), PPB, share_quote))
-    if gain_quote > 0:
-        return saturate(mul_div_floor(rate, leverage, PPB))
-    return saturate(mul_div_floor(rate, PPB, max(leverage, 1)))
 
 
 @hot
@@ -41,9 +28,7 @@ def rank_position(st, slot, side):
     share = share_of(st, slot)
     if share <= 0:
         return False, np.int64(0)
-    value = value_at_mark(st, slot)
-    cost = position["cost_quote"]
-    return True, -score_bitmex(value - cost, cost, value, share)
+    return True, -score_position(st, slot, share)
 
 
 @helper
@@ -60,7 +45,7 @@ def write_entry(st, at, slot, key):
 def build_queue(st, market, side):
     """Rank all positions of `side` in a market; O(positions).
 
-    Source: ADL-002, ADL-003.
+    Source: ADL-002.
     """
     head = st.head[0]
     count = np.int64(0)
@@ -151,3 +136,35 @@ def put_back(st, end):
             write_entry(st, head["queue_count"], slot, record["key"])
             sift_up(st.queue, head["queue_count"])
             head["queue_count"] += 1
+
+
+@helper
+def freeze_queue(st):
+    """Forget every record that is no position's rank today, so that the others keep theirs whatever becomes of them.
+
+    A haircut is about to change the scores of many; the queue it meets was fixed before.  Source: ADL-004.
+    """
+    head = st.head[0]
+    for at in range(head["queue_count"]):
+        entry = st.queue[at]
+        if entry["item"] != NIL and not is_standing(st, entry):
+            entry["item"] = NIL
+    head["queue_live"] = 0
+
+
+@helper
+def list_side(st, market, side):
+    """Rank a side of a market and write it out, best first, behind as many free records; return its length.
+
+    The queue has a record per wallet and per position, so that twice a side always fits.  O(n log n).
+    Source: ADL-002, ADL-004.
+    """
+    build_queue(st, market, side)
+    head = st.head[0]
+    head["queue_live"] = 0  # it is emptied here
+    count = head["queue_length"]
+    for done in range(count):
+        pop_heap(st.queue, count - done)
+    for at in range(count):
+        copy_record(st.queue, count + at, count - 1 - at)
+    return count

@@ -57,6 +57,7 @@ from engine.kernels.orders import (
 from engine.kernels.outside import apply_index, apply_mark, apply_print, set_level
 from engine.kernels.rounds import run_triggers
 from engine.kernels.trigger import follow_last, set_tiers
+from engine.kernels.watch import roll_watches
 from engine.layout import NIL
 
 NEAR, FAR, FARTHEST = 8, 16, 128
@@ -199,6 +200,8 @@ def step(st, command):
         head["ts_ns"] = last_ns
         reject(st, command, code)
         return OK
+    if head["watch_count"] > 0:
+        roll_watches(st)
     follow_last(st)
     status = run_triggers(st)
     if head["fault"] != 0:

@@ -426,6 +426,7 @@ def set_mark(st, market, tick):
     event = emit(st, MARK_MOVED, 0, market, 0)
     event["price_tick"] = tick
     event["mark_tick"] = rules["mark_tick"]
+    rules["previous_tick"] = rules["mark_tick"]
     rules["mark_tick"] = tick
     st.head[0]["queue_live"] = 0
     if st.head[0]["uneasy_count"] > 0:

@@ -45,13 +45,16 @@ def pay_deficit(
     side: int = 0,
     price_tick: int = 0,
     qty_lot: int = 0,
+    by_victim: int = 0,
 ) -> None:
     """Let the fund pay a deficit as far as it goes, then the winners; what nobody paid is the exchange's insolvency.
 
-    Source: LIQ-009, LIQ-011, DEF-001, DEF-003, EVT-002.
+    A deleveraged victim has paid its part, `by_victim`, by the price of its close.
+
+    Source: LIQ-009, LIQ-011, ADL-022, DEF-001, DEF-003, EVT-002.
     """
-    by_fund = debit_fund(state, domain.account, market, amount_quote, deficit_id)
-    short = amount_quote - by_fund
+    by_fund = debit_fund(state, domain.account, market, amount_quote - by_victim, deficit_id)
+    short = amount_quote - by_victim - by_fund
     cut = cut_winners(state, domain, market, deficit_id, short) if short else 0
     by_haircut = min(short, cut)
     unpaid = short - by_haircut
@@ -69,6 +72,7 @@ def pay_deficit(
         qty_lot=qty_lot,
         amount_quote=amount_quote,
         other_amount_quote=by_fund,
+        fee_quote=by_victim,
         margin_quote=by_haircut,
         other_margin_quote=unpaid,
         other_fee_quote=cut - by_haircut,

@@ -12,12 +12,14 @@ from engine.codes import (
     BUY,
     EXTERNAL,
     FUNDING,
+    PEAK_BUCKETS,
+    PRICE_PREVIOUS,
     SATURATED,
     SELL,
 )
 from engine.contract import Setup
 from engine.errors import InvariantError
-from engine.reference.adl import rank_candidates
+from engine.reference.adl import count_lights, rank_candidates
 from engine.reference.book import Order
 from engine.reference.commands import COMMANDS, Command, check_common
 from engine.reference.ledger import (
@@ -30,12 +32,14 @@ from engine.reference.ledger import (
     emit,
     open_state,
     pay_funding,
+    roll_watches,
 )
 from engine.reference.margin import (
     find_bankruptcy_price,
     find_liquidation_price,
 )
 from engine.reference.risk import follow_last, settle_triggers
+from engine.reference.watch import Watch
 
 
 class ReferenceExchange:
@@ -78,6 +82,7 @@ class ReferenceExchange:
             )
             return state.events
         state.ts_ns = command.ts_ns
+        roll_watches(state)
         follow_last(state)
         if command.kind == FUNDING:
             pay_funding(state, command.market, command.amount_quote)
@@ -133,7 +138,23 @@ class ReferenceExchange:
             [(fund.balance_quote, fund.low_quote) for fund in state.funds],
             [tuple(asdict(asset).values()) for asset in state.assets],
             [(market, table) for market, table in enumerate(state.tables) if table],
+            self._view_adl(),
         )
+
+    def _view_adl(self) -> list[tuple[int, ...]]:
+        """Return the rows of markets whose policies of auto-deleveraging remember something.
+
+        Source: STATE-001, ADL-017, ADL-021.
+        """
+        rows: list[tuple[int, ...]] = []
+        for market, rules in enumerate(self.state.setup.markets):
+            is_priced, watch = rules.adl_price == PRICE_PREVIOUS, self.state.watches.get(market)
+            previous = self.state.previous_marks[market] if is_priced else 0
+            if watch is not None:
+                rows.append((market, previous, int(watch.is_active), watch.bucket, *watch.list_highest()))
+            elif is_priced:
+                rows.append((market, previous, 0, 0, *[0] * PEAK_BUCKETS))
+        return rows
 
     def _view_positions(self) -> list[tuple[int, ...]]:
         """Return the rows of positions that are open or have settings of their own.
@@ -156,6 +177,25 @@ class ReferenceExchange:
         Source: ADL-002, ADL-003.
         """
         return [(c.account, c.score, c.qty_lot) for c in rank_candidates(self.state, market, side)]
+
+    def adl_lights(self, market: int, side: int) -> list[int]:
+        """Return the lights of the positions of the queue, in its order.
+
+        Source: ADL-009, ADL-028.
+        """
+        queue = rank_candidates(self.state, market, side)
+        return count_lights(self.state.rules(market).lights, [abs(candidate.qty_lot) for candidate in queue])
+
+    def adl_trigger(self, market: int) -> tuple[int, int, int]:
+        """Return (whether the fund is kept from paying, its balance, its peak).
+
+        Source: ADL-029.
+        """
+        balance = self.state.funds[self.state.rules(market).fund].balance_quote
+        watch = self.state.watches.get(market)
+        if watch is None:
+            return int(balance <= 0), balance, balance
+        return int(watch.is_active), balance, watch.peak_quote
 
     def liquidation_price(self, account: int, market: int) -> int:
         """Return the first mark at which the position's domain is liquidatable, 0 for none.
@@ -193,6 +233,8 @@ class ReferenceExchange:
             "funds": [asdict(fund) for fund in state.funds],
             "assets": [asdict(asset) for asset in state.assets],
             "tables": list(state.tables),
+            "previous_marks": list(state.previous_marks),
+            "watches": [[market, asdict(watch)] for market, watch in state.watches.items()],
         }
 
     @classmethod
@@ -216,6 +258,8 @@ class ReferenceExchange:
         state.funds = [Fund(**fund) for fund in saved["funds"]]
         state.assets = [Asset(**asset) for asset in saved["assets"]]
         state.tables = list(saved["tables"])
+        state.previous_marks = list(saved["previous_marks"])
+        state.watches = {market: Watch(**watch) for market, watch in saved["watches"]}
         return made
 
     def copy(self) -> "ReferenceExchange":

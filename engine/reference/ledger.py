@@ -6,9 +6,21 @@ Money is unbounded Python integers; `//` floors, `-(-a // b)` is the ceiling.
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from engine.codes import CROSS, EXTERNAL, FUND_CREDIT, FUND_DEBIT, FUNDING_PAYMENT, ISOLATED, LINEAR, PPB, PPM
+from engine.codes import (
+    CROSS,
+    EXTERNAL,
+    FUND_CREDIT,
+    FUND_DEBIT,
+    FUNDING_PAYMENT,
+    ISOLATED,
+    LINEAR,
+    PPB,
+    PPM,
+    TRIGGER_DRAWDOWN,
+)
 from engine.contract import MarketRules, Setup
 from engine.reference.book import Book, Order
+from engine.reference.watch import Watch
 
 
 @dataclass(slots=True)
@@ -104,6 +116,8 @@ class State:
     wallets: dict[tuple[int, int], Wallet] = field(default_factory=dict)  # by account and asset
     events: list[Event] = field(default_factory=list)  # of the command being applied
     event_ts_ns: int = 0  # time of the command being applied
+    previous_marks: list[int] = field(default_factory=list)  # the mark before the one in force, 0: none
+    watches: dict[int, Watch] = field(default_factory=dict)  # by market, where the drawdown trigger watches its fund
 
     def rules(self, market: int) -> MarketRules:
         """Return the rules of a market."""
@@ -146,6 +160,12 @@ def open_state(setup: Setup) -> State:
         funds=[Fund() for _ in setup.funds],
         assets=[Asset() for _ in setup.assets],
         tables=[0 for _ in setup.markets],
+        previous_marks=[0 for _ in setup.markets],
+        watches={
+            market: Watch(rules.adl_drawdown_ppm, rules.adl_release_ppm, rules.adl_bucket_ns)
+            for market, rules in enumerate(setup.markets)
+            if rules.adl_trigger == TRIGGER_DRAWDOWN
+        },
     )
 
 
@@ -387,12 +407,33 @@ def pay_funding(state: State, market: int, rate_ppb: int) -> None:
         )
 
 
+def roll_watches(state: State) -> None:
+    """Bring every watched fund to the time of the command.
+
+    Source: ADL-021.
+    """
+    for market, watch in state.watches.items():
+        watch.roll(state.event_ts_ns, state.funds[state.rules(market).fund].balance_quote)
+
+
+def note_fund(state: State, fund_index: int) -> None:
+    """Have all who watch a fund note its new balance.
+
+    Source: ADL-020, ADL-021.
+    """
+    for market, watch in state.watches.items():
+        if state.rules(market).fund == fund_index:
+            watch.note(state.funds[fund_index].balance_quote)
+
+
 def raise_fund(state: State, fund_index: int, amount_quote: int) -> None:
     """Add to a fund's balance."""
+    roll_watches(state)
     fund = state.funds[fund_index]
     fund.balance_quote += amount_quote
     if not fund.has_paid:
         fund.low_quote = fund.balance_quote
+    note_fund(state, fund_index)
 
 
 def credit_fund(state: State, account: int, market: int, amount_quote: int, fee_quote: int) -> None:
@@ -428,5 +469,6 @@ def debit_fund(state: State, account: int, market: int, wanted_quote: int, defic
     fund.balance_quote -= paid
     fund.low_quote = min(fund.low_quote, fund.balance_quote)
     fund.has_paid = True
+    note_fund(state, index)
     emit(state, FUND_DEBIT, account=account, other=index, market=market, amount_quote=paid, order_id=deficit_id)
     return paid

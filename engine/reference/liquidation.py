@@ -12,7 +12,7 @@ from engine.codes import (
     LIQUIDATION_STARTED,
     TAKEOVER,
 )
-from engine.reference.adl import deleverage
+from engine.reference.adl import deleverage, is_fund_held
 from engine.reference.book import Order
 from engine.reference.closing import Closing, close_share, report_domain, start_closing
 from engine.reference.deficit import pay_deficit, report_deficit, take_deficit_id
@@ -95,15 +95,15 @@ def compute_gain(state: State, closing: Closing, qty_lot: int, price_tick: int) 
 
 
 def cut_to_fund(state: State, closing: Closing, qty_lot: int, price_tick: int) -> int:
-    """Return the largest quantity, up to `qty_lot`, whose deficit the market's fund can pay.
+    """Return the largest quantity, up to `qty_lot`, whose deficit the market's fund can pay, if its trigger lets it.
 
     The deficit of `k` lots is the floor of `k` times a fixed number, so it only grows with `k` where it is positive,
     and halving finds the last quantity that can be paid.  In an inverse market rounding may add a unit to it: what is
     cut there is cut as if it did.
 
-    Source: LIQ-007, INV-005.
+    Source: LIQ-007, INV-005, ADL-019, ADL-020.
     """
-    balance = state.funds[state.rules(closing.market).fund].balance_quote
+    balance = 0 if is_fund_held(state, closing) else state.funds[state.rules(closing.market).fund].balance_quote
     if -compute_gain(state, closing, qty_lot, price_tick) <= balance:
         return qty_lot
     lack = -compute_gain(state, closing, closing.left_lot, price_tick)

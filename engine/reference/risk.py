@@ -15,7 +15,7 @@ def move_mark(state: State, market: int, price_tick: int) -> None:
     """
     before = state.marks[market]
     if price_tick != before:
-        state.marks[market] = price_tick
+        state.previous_marks[market], state.marks[market] = before, price_tick
         emit(state, MARK_MOVED, market=market, price_tick=price_tick, mark_tick=before)
 
 

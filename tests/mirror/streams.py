@@ -131,8 +131,34 @@ def draw_tables(rng, market):
     return replace_market(market, tier_tables=(*tables, *([(strict,)] if rng.random() < 0.4 else [])))
 
 
+def draw_adl(rng, market):
+    """Choose the policies of auto-deleveraging, each of them alone often enough."""
+    if rng.random() < 0.5:
+        return market
+
+    def pick(group):
+        names = codes.POLICIES[group]
+        return rng.choice(names) if rng.random() < 0.7 else names[0]
+
+    drawdown = rng.choice(("0.1", "0.3", "0.5"))
+    policy = AdlPolicy(
+        trigger=pick("adl_trigger"),
+        price=pick("adl_price"),
+        score=pick("adl_score"),
+        allocation=pick("adl_allocation"),
+        fees=market.adl.fees,
+        lights=pick("lights"),
+        cancel_victims=pick("adl_cancel_victims"),
+        drawdown=Decimal(drawdown),
+        release=Decimal(rng.choice(("0.05", drawdown))) if drawdown != "0.1" else Decimal("0.1"),
+        window_h=rng.choice((1, 1, 8)),
+        within=Decimal(rng.choice(("0", "0.05", "0.2"))),
+    )
+    return replace_market(market, adl=policy)
+
+
 # Functions (rng, market) -> market that choose policies; about half of the markets keep the defaults.
-POLICY_DRAWS = (draw_inverse, draw_tables)
+POLICY_DRAWS = (draw_inverse, draw_tables, draw_adl)
 
 
 def replace_market(market, **changes):
@@ -413,6 +439,11 @@ class Storm:
         amount = self.money(self.rng.choice((0, 5, 50, self.wealth)))
         self.add(codes.ASSIGN, account=self.pick_account(), market=market, amount_quote=amount, **fields)
 
+    def wait(self):
+        """Let minutes or hours pass: what is timed falls due."""
+        self.ts_ns += self.rng.choice((20, 61, 600, 3_700, 40_000)) * 1_000_000_000
+        self.add(codes.CLOCK)
+
     def nonsense(self):
         """Send something that must be refused, or is at a limit."""
         rng = self.rng
@@ -479,6 +510,7 @@ WEIGHTS = {
     Storm.settings: 2,
     Storm.funding: 3,
     Storm.assign: 4,
+    Storm.wait: 2,
     Storm.nonsense: 3,
     Storm.almost: 2,
     Storm.set_tiers: 2,

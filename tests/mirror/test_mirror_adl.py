@@ -7,7 +7,7 @@ import pytest
 
 from engine import codes
 from engine.codes import ADL_FILL, ADL_STARTED, BUY, SELL
-from engine.contract import Market, Tier, build_setup
+from engine.contract import AdlPolicy, Market, Tier, build_setup
 from tests.mirror.streams import Command
 from tests.mirror.twins import Twins
 
@@ -80,5 +80,51 @@ def test_bursts(seed):
         market, price = rng.randrange(2), rng.randint(150, 240)
         side = rng.choice((BUY, SELL))
         send(twins, codes.LEVEL, market=market, side=side, price_tick=price - 3 * side, qty_lot=rng.randint(0, 60))
+        send(twins, codes.MARK, market=market, price_tick=price)
+    assert twins.kinds["adl_fill"] > 5
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_bursts_under_any_policy(seed):
+    """The same with every policy drawn: whom it takes, at what price, how much of each, and who pays the gap.
+
+    Source: ADL-001, ADL-010..ADL-029, DEF-002, EVT-002.
+    """
+    rng = random.Random(f"policies {seed}")
+
+    def pick(group, *often):
+        return rng.choice((*often, *codes.POLICIES[group]))
+
+    policy = AdlPolicy(
+        trigger=pick("adl_trigger"),
+        price=pick("adl_price", "mark", "previous_mark"),
+        score=pick("adl_score"),
+        allocation=pick("adl_allocation", "queue", "queue"),
+        fees=pick("adl_fees"),
+        cancel_victims=pick("adl_cancel_victims"),
+        lights=pick("lights"),
+        drawdown=Decimal("0.2"),
+        release=Decimal("0.1"),
+        within=Decimal(rng.choice(("0.01", "0.05", "0.2"))),
+    )
+    fields = {"maker_fee": Decimal("0.001"), "taker_fee": Decimal("0.002"), "quote_unit": Decimal("0.1")}
+    twins = Twins(make_setup("A", "B", margin_mode=rng.choice(("cross", "isolated")), adl=policy, **fields))
+    for market in (0, 1):
+        send(twins, codes.MARK, market=market, price_tick=200)
+    send(twins, codes.FUND_DEPOSIT, amount_quote=10 * rng.choice((1, 100, 1_000, 3_000, 8_000)))
+    for account in range(1, 41):
+        for market in (0, 1) if rng.random() < 0.5 else (0,):
+            side, qty, price = rng.choice((BUY, BUY, SELL)), rng.randint(1, 40), rng.randint(180, 220)
+            send(twins, codes.SET_LEVERAGE, account=account, market=market, amount_quote=rng.randint(1, 20))
+            amount = 10 * qty * price // rng.choice((3, 8, 15, 18)) + rng.randint(0, 5)
+            fields = {"side": side, "qty_lot": qty, "price_tick": price, "market": market}
+            send(twins, codes.ASSIGN, account=account, amount_quote=amount, **fields)
+        if rng.random() < 0.3:
+            fields = {"side": rng.choice((BUY, SELL)), "qty_lot": 3, "price_tick": rng.randint(150, 250)}
+            send(twins, codes.PLACE, account=account, order_id=account, **fields)
+    for _ in range(8):
+        market, price, side = rng.randrange(2), rng.randint(140, 250), rng.choice((BUY, SELL))
+        near = max(1, price - side * rng.choice((3, 9, 15)))
+        send(twins, codes.LEVEL, market=market, side=side, price_tick=near, qty_lot=rng.randint(0, 60))
         send(twins, codes.MARK, market=market, price_tick=price)
     assert twins.kinds["adl_fill"] > 5

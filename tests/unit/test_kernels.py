@@ -56,6 +56,23 @@ def test_products_are_exact(a, b, c):
 
 
 @numba.njit
+def rest_of(a, b, c):
+    return fixed.mul_mod(a, b, c)
+
+
+@given(st.integers(0, 2**62), st.integers(0, 2**62), st.integers(1, 2**62))
+@example(2**62, 2**62, 1)
+@example(2**62, 2**62, 2**62 - 1)
+@example(2**62, 3, 2**62)  # beyond 63 bits, with a low word that looks negative
+def test_rests_are_exact(a, b, c):
+    """a x b mod c equals Python's, however large the quotient.
+
+    Source: NUM-004.
+    """
+    assert rest_of(np.int64(a), np.int64(b), np.int64(c)) == a * b % c
+
+
+@numba.njit
 def ends_of(mask, position):
     return bits.above(mask, position), bits.below(mask, position), bits.lowest(mask), bits.highest(mask)
 
