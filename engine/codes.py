@@ -76,6 +76,9 @@ BY_ADL = 6
 # adl_started
 FUND_SHORT = 1  # the fund cannot pay for the next lot the book offers
 BOOK_EMPTY = 2  # nothing (more) rests inside the liquidation collar
+LOSS_LIMIT = 3  # the next fill would cost the fund more than one liquidation may (STAGE-008)
+# liquidation_ended: one of the above, or
+COOLDOWN = 4  # a step was taken, the next one waits (STAGE-004)
 
 # ---------------------------------------------------------------- rejects (CMD-002)
 UNKNOWN_COMMAND = 101
@@ -118,10 +121,10 @@ POLICIES: dict[str, tuple[str, ...]] = {
     "mark_model": MARK_MODELS,
     "margin_mode": ("cross", "isolated"),
     "refill": ("tape",),
-    "cancel": ("account",),
-    "size": ("full",),
-    "limit": ("none",),
-    "surplus": ("fund",),
+    "cancel": ("account", "market", "none"),
+    "size": ("full", "tiered", "share"),
+    "limit": ("none", "bankruptcy", "fillable"),
+    "surplus": ("fund", "trader", "capped_fee"),
     "backstop": ("adl",),
     "adl_trigger": ("fund_empty",),
     "adl_price": ("bankruptcy",),
@@ -129,7 +132,17 @@ POLICIES: dict[str, tuple[str, ...]] = {
     "adl_allocation": ("queue",),
     "adl_fees": ("on", "off"),
     "lights": ("rank",),
+    "after_share": ("wait", "full"),
+    "shortfall": ("cut", "refuse"),
+    "adl_gate": ("always", "insolvent"),
 }
+SCOPE_ACCOUNT, SCOPE_MARKET, SCOPE_NONE = 0, 1, 2  # cancel
+SIZE_FULL, SIZE_TIERED, SIZE_SHARE = 0, 1, 2
+LIMIT_NONE, LIMIT_BANKRUPTCY, LIMIT_FILLABLE = 0, 1, 2
+SURPLUS_FUND, SURPLUS_TRADER, SURPLUS_CAPPED = 0, 1, 2
+AFTER_WAIT, AFTER_FULL = 0, 1  # after_share
+SHORTFALL_CUT, SHORTFALL_REFUSE = 0, 1
+GATE_ALWAYS, GATE_INSOLVENT = 0, 1  # adl_gate
 
 EXTERNAL = 0  # the account that is the recorded market's other side (OUT-001)
 

@@ -187,6 +187,24 @@ MARKET = np.dtype(
         ("last_tick", "<i8"),
         ("open_interest_lot", "<i8"),  # sum of the long quantities
         ("own_orders", "<i8"),  # resting orders that are not the outside's
+        # parameters of stages 1 to 3 and of the gate (STAGE-001..STAGE-009)
+        ("share_ppm", "<i8"),
+        ("share_min_quote", "<i8"),
+        ("full_below_quote", "<i8"),
+        ("step_max_quote", "<i8"),
+        ("cooldown_ns", "<i8"),
+        ("spread_ppm", "<i8"),
+        ("adjustment_ppm", "<i8"),
+        ("surplus_fee_ppm", "<i8"),
+        ("fund_loss_max_quote", "<i8"),
+        ("cancel", "<i4"),
+        ("size", "<i4"),
+        ("after_share", "<i4"),
+        ("limit", "<i4"),
+        ("surplus", "<i4"),
+        ("shortfall", "<i4"),
+        ("adl_gate", "<i4"),
+        ("_pad", "<i4"),
     ]
 )
 
@@ -235,6 +253,8 @@ HEAD = np.dtype(
         ("queue_count", "<i8"),  # heap records, stale ones included
         ("queue_length", "<i8"),  # candidates
         ("fault", "<i8"),
+        ("resting_count", "<i8"),
+        ("lost_quote", "<i8"),  # what the fills of the present liquidation cost the fund (STAGE-008)
     ]
 )
 
@@ -243,6 +263,9 @@ PENDING = 1
 TOUCHED = 2
 CALLED = 4
 QUEUED = 8  # on a POSITION: a candidate of the standing ADL queue
+RESTING = 16  # not looked at until it wakes (WAKE-001)
+COOLING = 32  # a share was closed; until it has cooled the rest is closed in full (WAKE-002)
+LEFT = 64  # on a POSITION: left open by the present liquidation (STAGE-009)
 
 
 class State(NamedTuple):
@@ -274,6 +297,7 @@ class State(NamedTuple):
     touched: NDArray[np.int64]  # domains changed by the current command
     triggers: NDArray[np.void]  # HEAP, the round's liquidations, worst first
     queue: NDArray[np.void]  # HEAP, the ADL queue being served
+    resting: NDArray[np.void]  # HEAP by due time, domains that rest or cool; empty where no policy lets one rest
 
 
 STATE_DTYPES: dict[str, np.dtype[np.void] | np.dtype[np.int32] | np.dtype[np.int64] | np.dtype[np.uint64]] = {
@@ -298,5 +322,6 @@ STATE_DTYPES: dict[str, np.dtype[np.void] | np.dtype[np.int32] | np.dtype[np.int
     "touched": np.dtype(np.int64),
     "triggers": HEAP,
     "queue": HEAP,
+    "resting": HEAP,
 }
 BOX_WORDS = 2 * len(State._fields) + 3  # address and length of every array and of the events, and who owns those

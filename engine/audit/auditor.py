@@ -255,9 +255,8 @@ class Auditor(Closings):
         InvariantError
             Naming the first difference (MONEY-002).
         """
-        clock, markets, _, positions, wallets, funds, assets = (
-            read_table(view, name).tolist() for name in View._fields
-        )
+        names = ("clock", "markets", "positions", "wallets", "funds", "assets", "resting")
+        clock, markets, positions, wallets, funds, assets, resting = (read_table(view, name).tolist() for name in names)
         compare_rows("clock", [(row[2],) for row in clock], [(self.deficit_id,)])
         interest = [
             sum(max(0, held[market].qty) for held in self.holdings.values() if market in held)
@@ -269,6 +268,8 @@ class Auditor(Closings):
         compare_rows("wallets", [tuple(row[:3]) for row in wallets if row[2]], balances)
         compare_rows("funds", [tuple(row) for row in funds], list(zip(self.funds, self.fund_lows, strict=True)))
         compare_rows("assets", [tuple(row) for row in assets], [astuple(sums) for sums in self.sums])
+        now = clock[0][1]
+        compare_rows("resting", [tuple(row) for row in resting if row[3] > now], self._list_resting(now))
 
     def _list_positions(self) -> list[tuple[int, ...]]:
         """Return the rows of positions that are open or have settings of their own, as a View has them."""

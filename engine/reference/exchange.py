@@ -32,10 +32,12 @@ from engine.reference.ledger import (
     pay_funding,
 )
 from engine.reference.margin import (
+    Domain,
     find_bankruptcy_price,
     find_liquidation_price,
 )
 from engine.reference.risk import follow_last, settle_triggers
+from engine.reference.wake import list_resting, wake_domains
 
 
 class ReferenceExchange:
@@ -81,7 +83,8 @@ class ReferenceExchange:
         follow_last(state)
         if command.kind == FUNDING:
             pay_funding(state, command.market, command.amount_quote)
-        if state.events:  # whatever moves a mark or money says so; without a word nobody's standing has changed
+        # whatever moves a mark or money says so; without a word nobody's standing has changed
+        if wake_domains(state) or state.events:
             settle_triggers(state)
             self._check_balances()
         return state.events
@@ -104,7 +107,7 @@ class ReferenceExchange:
     # ------------------------------------------------------------ what can be seen
 
     def view(self) -> tuple[list[tuple[int, ...]], ...]:
-        """Return the canonical state: clock, markets, orders, positions, wallets, funds, assets.
+        """Return the canonical state: clock, markets, orders, positions, wallets, funds, assets, resting.
 
         Source: STATE-001.
         """
@@ -132,6 +135,7 @@ class ReferenceExchange:
             list(wallets),
             [(fund.balance_quote, fund.low_quote) for fund in state.funds],
             [tuple(asdict(asset).values()) for asset in state.assets],
+            list_resting(state),
         )
 
     def _view_positions(self) -> list[tuple[int, ...]]:
@@ -191,6 +195,8 @@ class ReferenceExchange:
             "wallets": [[*key, asdict(wallet)] for key, wallet in state.wallets.items()],
             "funds": [asdict(fund) for fund in state.funds],
             "assets": [asdict(asset) for asset in state.assets],
+            "resting": [[*domain, *rest] for domain, rest in state.resting.items()],
+            "cooling": [[*domain, due] for domain, due in state.cooling.items()],
         }
 
     @classmethod
@@ -213,6 +219,8 @@ class ReferenceExchange:
         state.wallets = {(account, asset): Wallet(**w) for account, asset, w in saved["wallets"]}
         state.funds = [Fund(**fund) for fund in saved["funds"]]
         state.assets = [Asset(**asset) for asset in saved["assets"]]
+        state.resting = {Domain(*row[:3]): (row[3], row[4]) for row in saved["resting"]}
+        state.cooling = {Domain(*row[:3]): row[3] for row in saved["cooling"]}
         return made
 
     def copy(self) -> "ReferenceExchange":

@@ -102,6 +102,9 @@ class State:
     wallets: dict[tuple[int, int], Wallet] = field(default_factory=dict)  # by account and asset
     events: list[Event] = field(default_factory=list)  # of the command being applied
     event_ts_ns: int = 0  # time of the command being applied
+    # by domain (account, asset, market): when it is due, and the command in which it went to rest (WAKE-001)
+    resting: dict[tuple[int, int, int], tuple[int, int]] = field(default_factory=dict)
+    cooling: dict[tuple[int, int, int], int] = field(default_factory=dict)  # until when (WAKE-002)
 
     def rules(self, market: int) -> MarketRules:
         """Return the rules of a market."""
