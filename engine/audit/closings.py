@@ -61,8 +61,7 @@ class Closings(Stages):
         closing = liquidation.closing
         if closing is None or not closing.left or event.market != closing.market:
             self._turn_to(event)
-            liquidation.closing = self._start_closing(liquidation.domain, event.market)
-        closing = liquidation.closing
+            closing = liquidation.closing = self._start_closing(liquidation.domain, event.market)
         self._check(event, "market", event.market, closing.market)
         self._check(event, "side", event.side, -closing.sign)
         self._check(event, "mark_tick", event.mark_tick, self.marks[event.market])
@@ -100,7 +99,7 @@ class Closings(Stages):
         return holding.margin - before
 
     def _liquidation_fill(self, event: Any) -> None:
-        """Check a fill of the walk against the share of the bankruptcy value (LIQ-005..LIQ-007, STAGE-005..STAGE-008)."""
+        """Check a fill of the walk against its share of the bankruptcy value (LIQ-005..007, STAGE-005..008)."""
         closing, rules, qty = self._current(event), self._rules(event.market), event.qty_lot
         liquidation = self._liquidation
         assert liquidation is not None

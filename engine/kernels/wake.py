@@ -1,4 +1,4 @@
-"""Domains that rest after an attempt that left them liquidatable, and when they are looked at again (WAKE-001..WAKE-002).
+"""Domains that rest after an attempt that left them liquidatable, and when they are looked at again (WAKE-001).
 
 A heap by due time: a command that wakes nobody reads its first record only, and where nobody rests one number.
 """
