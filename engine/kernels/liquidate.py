@@ -283,20 +283,8 @@ def make_whole(st, code):
 
 
 @helper
-def first_market(st, code):
-    """Return the market whose policies a liquidation begins with: the first position's, or of a flat domain the last.
-
-    Source: LIQ-003, LIQ-011, STAGE-001.
-    """
-    slot = choose_position(st, code)
-    if slot == NIL:
-        return np.int64(st.wallets[code >> 1]["last_market"])
-    return np.int64(st.positions[slot]["market"])
-
-
-@helper
-def close_domain(st, code):
-    """Close a domain's positions step by step while it is liquidatable, as far as the policies let it.
+def close_domain(st, code, slot):
+    """Close a domain's positions step by step while it is liquidatable, as far as the policies let it; `slot` is first.
 
     Return (lots closed, why it stopped while still liquidatable, when it is to be looked at again).
 
@@ -306,10 +294,8 @@ def close_domain(st, code):
     closed = np.int64(0)
     reason = np.int64(OK)
     due = np.int64(0)
-    slot = choose_position(st, code)
     while slot != NIL:
         market = np.int64(st.positions[slot]["market"])
-        cancel_scope(st, account, market)
         step = step_lots(st, code, slot)
         is_part = step < abs(st.positions[slot]["qty_lot"])
         lots, why = close_step(st, code, slot, step, closed)
@@ -327,6 +313,8 @@ def close_domain(st, code):
         if count == 0 or equity >= maintenance:
             break
         slot = choose_position(st, code)
+        if slot != NIL:
+            cancel_scope(st, account, np.int64(st.positions[slot]["market"]))
     return closed, reason, due
 
 
@@ -345,11 +333,13 @@ def forget_left(st, account):
 def liquidate_domain(st, code):
     """Liquidate a domain as far as its markets' policies go.
 
-    Source: LIQ-001, LIQ-003, LIQ-004, LIQ-010, WAKE-001.
+    Source: LIQ-001, LIQ-003, LIQ-004, LIQ-010, STAGE-001, WAKE-001.
     """
     account = account_of(st, code)
     asset = asset_of(st, code)
-    cancel_scope(st, account, first_market(st, code))
+    slot = choose_position(st, code)
+    market = np.int64(st.wallets[code >> 1]["last_market"] if slot == NIL else st.positions[slot]["market"])
+    cancel_scope(st, account, market)
     equity, maintenance, count = measure_domain(st, code)
     if equity >= maintenance:
         hang_domain(st, code)
@@ -361,7 +351,7 @@ def liquidate_domain(st, code):
         make_whole(st, code)
     else:
         st.head[0]["lost_quote"] = 0
-        closed, reason, due = close_domain(st, code)
+        closed, reason, due = close_domain(st, code, slot)
     equity, maintenance, _ = measure_domain(st, code)
     event = emit_domain(st, np.int64(LIQUIDATION_ENDED), code, equity, maintenance)
     event["qty_lot"] = closed

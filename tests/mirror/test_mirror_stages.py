@@ -702,6 +702,28 @@ def test_rest_is_part_of_the_state():
     assert len(results) == 1
 
 
+def test_many_rest_and_wake_together():
+    """300 accounts, more than there is place for at first, rest for their 9 s and wake by the command that is due.
+
+    Source: WAKE-001, STEP-003.
+    """
+    desk = Desk(make_market(size="share", cooldown_s=9, gate="insolvent"))
+    for account in range(1, 301):
+        desk.ts_ns = account * SECOND // 100
+        desk.bring(account, BUY, 10, 100, account % 49)
+    # the first ones' nine seconds are not over before the last one comes, at 3 s
+    assert len(desk.resting()) == 300
+    desk.level(BUY, 99, 10_000)
+    desk.ts_ns = 10 * SECOND
+    events = desk.send(codes.CLOCK)
+    assert sorted(only(events, "liquidation_started", "account")) == list(range(1, 101))
+    # worst ratio first: those who brought nothing, then 1 each, ...
+    brought = [account % 49 for account in only(events, "liquidation_started", "account")]
+    assert brought == sorted(brought)
+    desk.ts_ns = 40 * SECOND
+    assert len(only(desk.send(codes.CLOCK), "liquidation_started", "account")) == 300
+
+
 def test_nothing_is_set_aside_where_nobody_can_rest():
     """The defaults pay nothing for the place of those who rest, and a digest without them is what it was.
 
