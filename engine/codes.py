@@ -79,6 +79,9 @@ BY_ADL = 6
 FUND_SHORT = 1  # the fund cannot pay for the next lot the book offers
 BOOK_EMPTY = 2  # nothing (more) rests inside the liquidation collar
 FUND_HELD = 3  # the ADL trigger keeps the fund from paying for the next lot the book offers (ADL-019)
+LOSS_LIMIT = 5  # the next fill would cost the fund more than one liquidation may (STAGE-008)
+# liquidation_ended: one of the above, or
+COOLDOWN = 4  # a step was taken, the next one waits (STAGE-004)
 
 # ---------------------------------------------------------------- rejects (CMD-002)
 UNKNOWN_COMMAND = 101
@@ -122,10 +125,10 @@ POLICIES: dict[str, tuple[str, ...]] = {
     "mark_model": MARK_MODELS,
     "margin_mode": ("cross", "isolated"),
     "refill": ("tape",),
-    "cancel": ("account",),
-    "size": ("full",),
-    "limit": ("none",),
-    "surplus": ("fund",),
+    "cancel": ("account", "market", "none"),
+    "size": ("full", "tiered", "share"),
+    "limit": ("none", "bankruptcy", "fillable"),
+    "surplus": ("fund", "trader", "capped_fee"),
     "backstop": ("adl",),
     "adl_trigger": ("fund_empty", "equity", "drawdown"),
     "adl_price": ("bankruptcy", "mark", "previous_mark", "bankruptcy_within"),
@@ -150,6 +153,9 @@ POLICIES: dict[str, tuple[str, ...]] = {
     "adl_fees": ("on", "off"),
     "adl_cancel_victims": ("on", "off"),
     "lights": ("rank", "quantity"),
+    "after_share": ("wait", "full"),
+    "shortfall": ("cut", "refuse"),
+    "adl_gate": ("always", "insolvent"),
 }
 TRIGGER_FUND_EMPTY, TRIGGER_EQUITY, TRIGGER_DRAWDOWN = range(3)
 PRICE_BANKRUPTCY, PRICE_MARK, PRICE_PREVIOUS, PRICE_WITHIN = range(4)
@@ -157,6 +163,13 @@ SCORE_BITMEX, SCORE_BINANCE, SCORE_KUCOIN, SCORE_UPNL_LEVERAGE = range(4)
 SCORE_LEVERAGE_YIELD, SCORE_HYPERLIQUID_DOCS, SCORE_HYPERLIQUID_DECOMPILED, SCORE_NONE = range(4, 8)
 ALLOT_QUEUE, ALLOT_CONTRACTS, ALLOT_PNL, ALLOT_EQUITY, ALLOT_DRAINING, ALLOT_MIN_MAX = range(6)
 LIGHTS_RANK, LIGHTS_QUANTITY = range(2)
+SCOPE_ACCOUNT, SCOPE_MARKET, SCOPE_NONE = 0, 1, 2  # cancel
+SIZE_FULL, SIZE_TIERED, SIZE_SHARE = 0, 1, 2
+LIMIT_NONE, LIMIT_BANKRUPTCY, LIMIT_FILLABLE = 0, 1, 2
+SURPLUS_FUND, SURPLUS_TRADER, SURPLUS_CAPPED = 0, 1, 2
+AFTER_WAIT, AFTER_FULL = 0, 1  # after_share
+SHORTFALL_CUT, SHORTFALL_REFUSE = 0, 1
+GATE_ALWAYS, GATE_INSOLVENT = 0, 1  # adl_gate
 
 EXTERNAL = 0  # the account that is the recorded market's other side (OUT-001)
 

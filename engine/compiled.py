@@ -260,6 +260,8 @@ class CompiledEngine:
             queue=_grown(state.queue, size),
             uneasy=_grown(state.uneasy, size),
         )
+        if can_rest(self.setup):
+            self.state = self.state._replace(resting=_grown(state.resting, 2 * size))
 
     def _grow_orders(self) -> None:
         state = self.state
@@ -299,6 +301,7 @@ class CompiledEngine:
             ),
             tables=self._view_tables(),
             adl=self._view_adl(),
+            resting=self._view_resting(),
         )
 
     def _view_tables(self) -> NDArray[np.int64]:
@@ -319,6 +322,22 @@ class CompiledEngine:
                 previous = rules["previous_tick"] if is_priced else 0
                 rows.append([market, previous, rules["adl_active"], rules["peak_bucket"], *peaks])
         return np.array(rows, np.int64).reshape(-1, 4 + PEAK_BUCKETS)
+
+    def _view_resting(self) -> NDArray[np.int64]:
+        """Return the domains that rest or cool.
+
+        Source: WAKE-001, WAKE-002.
+        """
+        state = self.state
+        rows = state.resting[: int(state.head[0]["resting_count"])]
+        code, assets = rows["item"], len(self.setup.assets)
+        is_cross, place = (code & 1) == 1, code >> 1
+        owners = state.positions[np.where(is_cross, 0, place)]
+        market = np.where(is_cross, -1, owners["market"])
+        account = np.where(is_cross, place // assets, owners["account"])
+        asset = np.where(is_cross, place % assets, state.markets["asset"][owners["market"]])
+        table = np.stack([account, asset, market, rows["key"], rows["minor"]], axis=1).astype(np.int64)
+        return table[np.lexsort((table[:, 4], market, asset, account))]
 
     def _view_orders(self) -> NDArray[np.int64]:
         orders = self.state.orders[: int(self.state.head[0]["order_used"])]
@@ -472,9 +491,15 @@ def _allocate(setup: Setup, capacity: Capacity) -> State:
         stage=_allot(EVENTS_STAGED, EVENT),
         uneasy=_allot(domains, np.int64),
         peaks=_allot(markets * PEAK_BUCKETS, np.int64),
+        resting=_allot(2 * domains if can_rest(setup) else 0, HEAP),
     )
     _write_rules(state, setup)
     return state
+
+
+def can_rest(setup: Setup) -> bool:
+    """Return whether some policy may leave a domain liquidatable, so that it rests: twice its place is set aside."""
+    return any(rules.adl_gate or rules.cooldown_ns for rules in setup.markets)
 
 
 def _count_slots(nodes: int, pages: int) -> tuple[int, int]:

@@ -30,6 +30,7 @@ from engine.units import count_units, parse_decimal, rate_to_ppm
 DEFAULT_PRICE_MAX_TICK = (1 << 24) - 1
 Tiers = tuple[tuple[int, int, int, int], ...]  # floor_quote, initial_ppm, maintenance_ppm, deduction_quote
 WINDOW_H_MAX = 24 * 366
+COOLDOWN_MAX_NS = 1_000_000 * 10**9
 
 
 class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,17 +53,47 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class LiquidationPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Stages 1 to 4 of the waterfall, each by the name of its policy (LIQ-002)."""
+    """Stages 1 to 4 of the waterfall, each by the name of its policy (LIQ-002).
+
+    Parameters
+    ----------
+    share : Decimal
+        Part of the position that one step of size `share` closes, 0.01 to 1 (STAGE-003).
+    share_min, full_below, step_max : Decimal
+        Notional that such a step closes at least; up to which the whole position goes at once; that it closes at most.
+        0 is none.
+    cooldown_s : Decimal
+        Seconds a domain is left alone after a step, 0 for none (STAGE-004).
+    after_share : str
+        What a domain that is liquidatable within the cooldown does: `wait`, or be closed in `full` (WAKE-002).
+    spread, adjustment : Decimal
+        Of limit `fillable` (STAGE-006): dYdX's SMMR and BA.
+    surplus_fee : Decimal
+        Of surplus `capped_fee`: the most the fund gets, as a part of the fill's value (STAGE-007).
+    fund_loss_max : Decimal
+        What the fills of one liquidation may cost the fund, 0 for no limit (STAGE-008).
+    """
 
     cancel: str = "account"
     size: str = "full"
     limit: str = "none"
     surplus: str = "fund"
     backstop: str = "adl"
+    share: Decimal = Decimal("0.2")
+    share_min: Decimal = Decimal(0)
+    full_below: Decimal = Decimal(0)
+    step_max: Decimal = Decimal(0)
+    cooldown_s: Decimal = Decimal(0)
+    after_share: str = "wait"
+    spread: Decimal = Decimal("1.5")
+    adjustment: Decimal = Decimal(1)
+    surplus_fee: Decimal = Decimal("0.015")
+    shortfall: str = "cut"
+    fund_loss_max: Decimal = Decimal(0)
 
 
 class AdlPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Stage 5 of the waterfall (ADL-001).
+    """Stage 5 of the waterfall (ADL-001); `gate` says who comes that far (STAGE-009).
 
     Parameters
     ----------
@@ -86,6 +117,7 @@ class AdlPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     release: Decimal = Decimal("0.25")
     window_h: int = 8
     within: Decimal = Decimal("0.05")
+    gate: str = "always"
 
 
 class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -178,6 +210,23 @@ class MarketRules(NamedTuple):
     adl_within_ppm: int
     adl_bucket_ns: int  # a sixtieth of the window
     whole_quote: int  # money that is one whole unit of the asset (ADL-010)
+    # stages 1 to 3 of the waterfall and the gate of the backstop (STAGE-001..STAGE-009); policies are their codes
+    cancel: int
+    size: int
+    share_ppm: int
+    share_min_quote: int
+    full_below_quote: int
+    step_max_quote: int
+    cooldown_ns: int
+    after_share: int
+    limit: int
+    spread_ppm: int
+    adjustment_ppm: int
+    surplus: int
+    surplus_fee_ppm: int
+    shortfall: int
+    fund_loss_max_quote: int
+    adl_gate: int
     kind: int = 0  # LINEAR or INVERSE
     more_tables: tuple[Tiers, ...] = ()  # like `tiers`: tables 1, 2, ...
 
@@ -303,7 +352,8 @@ def _check_policies(market: Market, path: str) -> None:
     check_policy(f"{path}.kind", "kind", market.kind)
     check_policy(f"{path}.refill", "refill", market.refill)
     for field in LiquidationPolicy.__struct_fields__:
-        check_policy(f"{path}.liquidation.{field}", field, getattr(market.liquidation, field))
+        if field in POLICIES:  # the others are numbers
+            check_policy(f"{path}.liquidation.{field}", field, getattr(market.liquidation, field))
     for field in AdlPolicy.__struct_fields__:
         group = field if field == "lights" else f"adl_{field}"
         if group in POLICIES:
@@ -421,6 +471,38 @@ def _read_adl(market: Market, path: str) -> dict[str, int]:
     }
 
 
+def _read_stages(market: Market, path: str) -> dict[str, int]:
+    """Return the parameters of stages 1 to 3 in integers, each inside its range (STAGE-001..STAGE-009)."""
+    policy, where = market.liquidation, f"{path}.liquidation"
+    read: dict[str, int] = {"adl_gate": check_policy(f"{path}.adl.gate", "adl_gate", market.adl.gate)}
+    for field in ("cancel", "size", "limit", "surplus", "shortfall", "after_share"):
+        read[field] = check_policy(f"{where}.{field}", field, getattr(policy, field))
+
+    def check(field: str, number: int, low: int, high: int, expected: str) -> int:
+        if not low <= number <= high:
+            raise ConfigError(f"{where}.{field}: expected {expected}, got {getattr(policy, field)}")
+        return number
+
+    for field, low, high, expected in (
+        ("share", PPM // 100, PPM, "0.01 to 1"),
+        ("spread", 0, 10 * PPM, "0 to 10"),
+        ("adjustment", PPM, 100 * PPM, "1 to 100"),
+        ("surplus_fee", 0, PPM - 1, "0 to below 1"),
+    ):
+        rate = _ppm(getattr(policy, field), f"{where}.{field}")
+        read[f"{field}_ppm"] = check(field, rate, low, high, expected)
+    for field in ("share_min", "full_below", "step_max", "fund_loss_max"):
+        amount = _units(getattr(policy, field), market.quote_unit, f"{where}.{field}")
+        read[f"{field}_quote"] = check(field, amount, 0, VALUE_MAX, "0 or more, up to 2**58 units")
+    cooldown = _units(policy.cooldown_s, Decimal("0.000000001"), f"{where}.cooldown_s")
+    read["cooldown_ns"] = check("cooldown_s", cooldown, 0, COOLDOWN_MAX_NS, "0 to 1000000 seconds")
+    if read["step_max_quote"] and not cooldown:
+        raise ConfigError(f"{where}.step_max: expected with a cooldown_s above 0, or one liquidation had no last step")
+    if read["after_share"] and not (cooldown and policy.size == "share"):
+        raise ConfigError(f"{where}.after_share: 'full' expects size = 'share' and a cooldown_s above 0")
+    return read
+
+
 def _build_rules(market: Market, path: str, asset: int, fund: int) -> MarketRules:
     _check_policies(market, path)
     sizes = _read_sizes(market, path)
@@ -448,6 +530,7 @@ def _build_rules(market: Market, path: str, asset: int, fund: int) -> MarketRule
         tiers=tables[0],
         more_tables=tables[1:],
         **_read_adl(market, path),
+        **_read_stages(market, path),
     )
 
 

@@ -33,12 +33,15 @@ class View(NamedTuple):
     # (n, 64): market, previous_tick, adl_active, peak_bucket, then PEAK_BUCKETS highest balances of the fund, oldest
     # first; for markets priced by the previous mark or with a drawdown trigger, 0 where the other policy is not used
     adl: Rows = ()
+    # (n, 5): account, asset, market (-1: cross), due_ns (0: the next command), 0 rests / 1 cools; in this order
+    resting: Rows = ()
 
 
 WIDTHS = {"clock": 3, "markets": 5, "orders": 7, "positions": 9, "wallets": 4, "funds": 2, "assets": 6, "tables": 2}
 WIDTHS["adl"] = 4 + PEAK_BUCKETS
+WIDTHS["resting"] = 5
 # Tables that only some policies fill: without rows they are not hashed, so that a policy nobody uses moves no digest.
-OPTIONAL: frozenset[str] = frozenset({"tables", "adl"})
+OPTIONAL: frozenset[str] = frozenset({"tables", "adl", "resting"})
 
 
 def compute_digest(view: View) -> str:

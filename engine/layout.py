@@ -213,6 +213,24 @@ MARKET = np.dtype(
         ("previous_tick", "<i8"),  # the mark before the one in force, 0: none
         ("adl_active", "<i8"),  # 1: the drawdown trigger keeps the fund from paying
         ("peak_bucket", "<i8"),  # the latest bucket of `peaks`
+        # parameters of stages 1 to 3 and of the gate (STAGE-001..STAGE-009)
+        ("share_ppm", "<i8"),
+        ("share_min_quote", "<i8"),
+        ("full_below_quote", "<i8"),
+        ("step_max_quote", "<i8"),
+        ("cooldown_ns", "<i8"),
+        ("spread_ppm", "<i8"),
+        ("adjustment_ppm", "<i8"),
+        ("surplus_fee_ppm", "<i8"),
+        ("fund_loss_max_quote", "<i8"),
+        ("cancel", "<i4"),
+        ("size", "<i4"),
+        ("after_share", "<i4"),
+        ("limit", "<i4"),
+        ("surplus", "<i4"),
+        ("shortfall", "<i4"),
+        ("adl_gate", "<i4"),
+        ("_pad", "<i4"),
     ]
 )
 
@@ -268,6 +286,8 @@ HEAD = np.dtype(
         ("adl_count", "<i8"),  # and its queue's length
         ("allot_lot", "<i8"),  # what it allots, and what closing all of that costs the victims
         ("allot_loss_quote", "<i8"),
+        ("resting_count", "<i8"),
+        ("lost_quote", "<i8"),  # what the fills of the present liquidation cost the fund (STAGE-008)
     ]
 )
 
@@ -276,7 +296,10 @@ PENDING = 1
 TOUCHED = 2
 CALLED = 4
 QUEUED = 8  # on a POSITION: a candidate of the standing ADL queue
-UNEASY = 16  # in `uneasy`
+UNEASY = 128  # in `uneasy`
+RESTING = 16  # not looked at until it wakes (WAKE-001)
+COOLING = 32  # a share was closed; until it has cooled the rest is closed in full (WAKE-002)
+LEFT = 64  # on a POSITION: left open by the present liquidation (STAGE-009)
 
 
 class State(NamedTuple):
@@ -311,6 +334,7 @@ class State(NamedTuple):
     stage: NDArray[np.void]  # (2,) EVENT, the last two events: a buffer gets an event when the next one is begun
     uneasy: NDArray[np.int64]  # domains to look at whenever a mark moves, whichever way
     peaks: NDArray[np.int64]  # (markets * PEAK_BUCKETS,) a watched fund's highest balances, by bucket mod PEAK_BUCKETS
+    resting: NDArray[np.void]  # HEAP by due time, domains that rest or cool; empty where no policy lets one rest
 
 
 STATE_DTYPES: dict[str, np.dtype[np.void] | np.dtype[np.int32] | np.dtype[np.int64] | np.dtype[np.uint64]] = {
@@ -338,5 +362,6 @@ STATE_DTYPES: dict[str, np.dtype[np.void] | np.dtype[np.int32] | np.dtype[np.int
     "stage": EVENT,
     "uneasy": np.dtype(np.int64),
     "peaks": np.dtype(np.int64),
+    "resting": HEAP,
 }
 BOX_WORDS = 2 * len(State._fields) + 3  # address and length of every array and of the events, and who owns those

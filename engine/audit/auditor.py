@@ -263,8 +263,10 @@ class Auditor(Closings):
         InvariantError
             Naming the first difference (MONEY-002).
         """
-        names = ("clock", "markets", "positions", "wallets", "funds", "assets", "tables")
-        clock, markets, positions, wallets, funds, assets, tables = (read_table(view, name).tolist() for name in names)
+        names = ("clock", "markets", "positions", "wallets", "funds", "assets", "tables", "resting")
+        clock, markets, positions, wallets, funds, assets, tables, resting = (
+            read_table(view, name).tolist() for name in names
+        )
         compare_rows("clock", [(row[2],) for row in clock], [(self.deficit_id,)])
         interest = [
             sum(max(0, held[market].qty) for held in self.holdings.values() if market in held)
@@ -279,7 +281,9 @@ class Auditor(Closings):
         chosen = [(market, table) for market, table in enumerate(self.tables) if table]
         compare_rows("tables", [tuple(row) for row in tables], chosen)
         adl = [(*row[:3], max(row[4:])) for row in read_table(view, "adl").tolist()]
-        compare_rows("adl", adl, self._list_adl(clock[0][1]))
+        now = clock[0][1]
+        compare_rows("adl", adl, self._list_adl(now))
+        compare_rows("resting", [tuple(row) for row in resting if row[3] > now], self._list_resting(now))
 
     def _list_adl(self, ts_ns: int) -> list[tuple[int, ...]]:
         """Return market, previous mark, whether its trigger is active, and its fund's peak (ADL-017, ADL-020)."""

@@ -3,7 +3,8 @@
 from typing import Any
 
 from engine.audit.books import Domain, ceil_div, sign_of
-from engine.audit.payers import Closing, Deficit, Liquidation, Payers, due_fee
+from engine.audit.payers import Closing, Deficit, Liquidation, due_fee
+from engine.audit.stages import Stages
 from engine.codes import (
     ALLOT_QUEUE,
     EVENT_NAMES,
@@ -11,10 +12,8 @@ from engine.codes import (
     FUND_HELD,
     FUND_SHORT,
     ISOLATED,
-    LINEAR,
     PPM,
     PRICE_BANKRUPTCY,
-    PRICE_MAX_LIMIT,
     PRICE_PREVIOUS,
     PRICE_WITHIN,
 )
@@ -22,7 +21,7 @@ from engine.contract import Setup
 from engine.errors import InvariantError
 
 
-class Closings(Payers):
+class Closings(Stages):
     """The one liquidation that can be open at a time; reads the events of it."""
 
     def __init__(self, setup: Setup) -> None:
@@ -39,6 +38,7 @@ class Closings(Payers):
     def _margin_call(self, event: Any) -> None:
         """Check that a called domain is between its maintenance and its call level (STEP-005)."""
         domain = self._named_domain(event)
+        self._check_awake(event, domain)
         equity, maintenance = self._equity(domain), self._maintenance(domain)
         self._check(event, "amount_quote", event.amount_quote, equity)
         self._check(event, "other_amount_quote", event.other_amount_quote, maintenance)
@@ -49,6 +49,7 @@ class Closings(Payers):
     def _liquidation_started(self, event: Any) -> None:
         """Check that the domain is liquidatable; a flat one opens the deficit of its wallet (MARGIN-004, LIQ-011)."""
         domain = self._named_domain(event)
+        self._check_awake(event, domain)
         equity, maintenance = self._equity(domain), self._maintenance(domain)
         self._expect(event, "open liquidation", 1, 0, self._liquidation is None)
         self._check(event, "amount_quote", event.amount_quote, equity)
@@ -68,36 +69,25 @@ class Closings(Payers):
         liquidation = self._liquidation
         if liquidation is None or liquidation.domain.account != event.account:
             raise InvariantError(f"command {event.seq}: {EVENT_NAMES[event.kind]} outside a liquidation of its account")
-        domain = liquidation.domain
-        if liquidation.closing is None or not liquidation.closing.left:
-            open_markets = self._open_markets(domain)
-            self._expect(event, "market", event.market, domain.market, event.market in open_markets)
-            first = min(open_markets, key=lambda market: (-self._need(domain.account, market), market))
-            self._check(event, "market, largest maintenance first", event.market, first)
-            liquidation.closing = self._start_closing(domain, event.market, len(open_markets) == 1)
         closing = liquidation.closing
+        if closing is None or not closing.left or event.market != closing.market:
+            self._turn_to(event)
+            closing = liquidation.closing = self._start_closing(liquidation.domain, event.market)
         self._check(event, "market", event.market, closing.market)
         self._check(event, "side", event.side, -closing.sign)
         self._check(event, "mark_tick", event.mark_tick, self.marks[event.market])
         return closing
 
-    def _start_closing(self, domain: Domain, market: int, is_only: bool) -> Closing:
+    def _start_closing(self, domain: Domain, market: int) -> Closing:
         holding = self._holding(domain.account, market)
         share = self._equity(domain)
-        if not is_only:
+        if len(self._open_markets(domain)) > 1:
             share = share * self._need(domain.account, market) // self._maintenance(domain)
         value = self._value(market, self.marks[market], holding.qty) - share
-        tick = self._show_price(market, holding.qty, value)
-        return Closing(market, sign_of(holding.qty), abs(holding.qty), value, max(0, min(PRICE_MAX_LIMIT, tick)))
-
-    def _show_price(self, market: int, qty: int, value: int) -> int:
-        """Return the price at which `qty` has a value: rounded up for longs, down for shorts (MARGIN-005, INV-004)."""
-        unit = qty * self._rules(market).multiplier
-        if self._rules(market).kind != LINEAR:
-            if value * qty >= 0:
-                return PRICE_MAX_LIMIT  # at no price
-            value, unit = abs(unit), abs(value)
-        return ceil_div(value, unit) if qty > 0 else value // unit
+        lots, step = abs(holding.qty), self._step(domain, market)
+        tick = self._show(market, value, holding.qty)
+        limit = self._limit(domain, market, tick)
+        return Closing(market, sign_of(holding.qty), step, value * step // lots, tick, limit, step < lots)
 
     def _take_share(self, event: Any, closing: Closing, received: int) -> int:
         """Close part of the bankrupt's position for `received`, and return the change of its isolated margin."""
@@ -107,6 +97,7 @@ class Closings(Payers):
         before, cost = holding.margin, holding.cost * qty // abs(holding.qty)
         closing.value -= closing.value * qty // closing.left
         closing.left -= qty
+        closing.filled += qty
         holding.cost -= cost
         holding.qty -= closing.sign * qty
         if holding.mode == ISOLATED:
@@ -119,7 +110,7 @@ class Closings(Payers):
         return holding.margin - before
 
     def _liquidation_fill(self, event: Any) -> None:
-        """Check a fill of the walk against the share of the bankruptcy value (LIQ-005..LIQ-007)."""
+        """Check a fill of the walk against its share of the bankruptcy value (LIQ-005..007, STAGE-005..008)."""
         closing, rules, qty = self._current(event), self._rules(event.market), event.qty_lot
         liquidation = self._liquidation
         assert liquidation is not None
@@ -134,16 +125,27 @@ class Closings(Payers):
         self._check(event, "fee_quote", event.fee_quote, fee)
         self._check(event, "amount_quote", event.amount_quote, gain - fee)
         self._check(event, "bankruptcy_tick", event.bankruptcy_tick, closing.tick)
-        self._check(event, "margin_quote", event.margin_quote, self._take_share(event, closing, share))
+        if closing.limit is not None:
+            is_inside = (event.price_tick - closing.limit) * closing.sign >= 0
+            self._expect(event, "price_tick", event.price_tick, closing.limit, is_inside)
+        self._expect(event, "maker", event.other, EXTERNAL, event.other != event.account)
+        surplus = max(0, gain - fee)
+        to_fund = self._fund_part(event.market, abs(value), surplus)
+        kept = surplus - to_fund
+        self._check(event, "margin_quote", event.margin_quote, self._take_share(event, closing, share + kept))
         self.sums[rules.asset].fees += fee
         named_due = due_fee(abs(value), rules.liquidation_fee_ppm)
-        named = min(named_due, max(0, gain - fee))
+        named = min(named_due, to_fund)
         liquidation.waived += due - fee + named_due - named
         maker = self._fill(event.other, event.market, -event.side, qty, event.price_tick, rules.maker_fee_ppm)
         self._check(event, "other_fee_quote", event.other_fee_quote, maker[0])
         self._check(event, "other_margin_quote", event.other_margin_quote, maker[1])
-        if gain - fee > 0:
-            liquidation.credit = (event.market, gain - fee, named)
+        if to_fund > 0:
+            liquidation.credit = (event.market, to_fund, named)
+        liquidation.lost += max(0, -gain)
+        if gain < 0 and rules.fund_loss_max_quote:
+            most = rules.fund_loss_max_quote
+            self._expect(event, "loss of the fund", liquidation.lost, most, liquidation.lost <= most)
         self._announce(event, max(0, -gain), event.price_tick, by_fund=max(0, -gain))
 
     def _adl_started(self, event: Any) -> None:
@@ -256,6 +258,6 @@ class Closings(Payers):
         self._check(event, "other_amount_quote", event.other_amount_quote, self._maintenance(liquidation.domain))
         self._check(event, "qty_lot", event.qty_lot, liquidation.closed)
         self._check(event, "fee_quote", event.fee_quote, liquidation.waived)
-        self._check(event, "lots left open", liquidation.closing.left if liquidation.closing else 0, 0)
+        self._put_to_rest(event)
         self.sums[liquidation.domain.asset].waived += event.fee_quote
         self._liquidation = None

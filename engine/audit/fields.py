@@ -18,7 +18,7 @@ _NAMED = {
     codes.MARGIN_CALL: _DOMAIN,
     codes.LIQUIDATION_STARTED: _DOMAIN,
     codes.LIQUIDATION_FILL: _TRADE + " amount_quote bankruptcy_tick",
-    codes.LIQUIDATION_ENDED: _DOMAIN + " qty_lot fee_quote",
+    codes.LIQUIDATION_ENDED: _DOMAIN + " qty_lot fee_quote code",
     codes.TAKEOVER: (
         "account other market side qty_lot price_tick order_id margin_quote amount_quote bankruptcy_tick mark_tick"
     ),

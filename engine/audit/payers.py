@@ -1,6 +1,6 @@
 """Who pays: the fund, the victims, the winners, in the end the exchange; each held against its deficit (EVT-002)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from engine.audit.books import Books, Domain, ceil_div
@@ -18,6 +18,9 @@ class Closing:
     left: int
     value: int
     tick: int
+    limit: int | None = None  # of the walk, where the policies have one of their own (STAGE-005, STAGE-006)
+    is_part: bool = False  # a step that leaves some of the position open (STAGE-004)
+    filled: int = 0
     queue_count: int = -1
     rank: int = 0
     adl_tick: int = 0  # at which it is deleveraged, 0: the shares of `value`
@@ -31,7 +34,9 @@ class Liquidation:
     closing: Closing | None = None
     closed: int = 0
     waived: int = 0
+    lost: int = 0  # what its fills cost the fund (STAGE-008)
     credit: tuple[int, int, int] | None = None  # market, surplus and liquidation fee that a fund_credit must follow
+    left_open: set[int] = field(default_factory=set)  # markets whose positions it had to leave (STAGE-009)
 
 
 @dataclass(slots=True)

@@ -120,8 +120,8 @@ else:
             super().__init__(name="BoxedState")
 
     state_type = StateType()
-    # the two heaps share a record type and must share their helpers: one table type for both
-    TABLES = {name: TableType("triggers" if name == "queue" else name) for name in DTYPES}
+    # the heaps share a record type and must share their helpers: one table type for all
+    TABLES = {name: TableType("triggers" if name in ("queue", "resting") else name) for name in DTYPES}
 
     @register_model(StateType)
     class StateModel(models.PrimitiveModel):

@@ -102,14 +102,14 @@ def emit_deficit(st, deficit_id, market, account, side, price_tick, lots, amount
 
 
 @helper
-def gain_of(st, slot):
+def gain_of(st, slot, bankrupt):
     """Return what a haircut may take of a position: its unrealised gain, at most its domain's equity.
 
-    Source: DEF-002.
+    Of the domain `bankrupt` it takes nothing.  Source: DEF-002.
     """
     position = st.positions[slot]
     gain = value_at_mark(st, slot) - position["cost_quote"]
-    if position["qty_lot"] == 0 or gain <= 0:
+    if position["qty_lot"] == 0 or gain <= 0 or domain_of(st, slot) == bankrupt:
         return np.int64(0)
     code = domain_of(st, slot)
     if code == st.head[0]["exempt"]:
@@ -119,14 +119,14 @@ def gain_of(st, slot):
 
 
 @helper
-def sum_gains(st, market):
+def sum_gains(st, market, bankrupt):
     """Return (sum of gains, winners) of a market."""
     total = np.int64(0)
     count = np.int64(0)
     for account in range(1, len(st.accounts)):
         slot = find_position(st, account, market)
         if slot != NIL:
-            gain = gain_of(st, slot)
+            gain = gain_of(st, slot, bankrupt)
             if gain > 0:
                 total += gain
                 count += 1
@@ -154,12 +154,12 @@ def cut_winner(st, slot, cut_quote, deficit_id, count):
 
 
 @helper
-def cut_winners(st, market, lack_quote, deficit_id):
+def cut_winners(st, market, bankrupt, lack_quote, deficit_id):
     """Cut winners' gains pro rata for what is lacking; return (paid by haircut, rounding received).
 
     Source: DEF-002.
     """
-    total, count = sum_gains(st, market)
+    total, count = sum_gains(st, market, bankrupt)
     taken = np.int64(0)
     if total == 0:
         return taken, taken
@@ -168,7 +168,7 @@ def cut_winners(st, market, lack_quote, deficit_id):
         slot = find_position(st, account, market)
         if slot == NIL:
             continue
-        gain = gain_of(st, slot)
+        gain = gain_of(st, slot, bankrupt)
         cut = gain - mul_div_floor(gain, total - paid, total)
         if cut > 0:
             taken += cut
@@ -179,8 +179,8 @@ def cut_winners(st, market, lack_quote, deficit_id):
 
 @helper
 @phase("fund")
-def cover_deficit(st, deficit_id, market, account, side, price_tick, lots, amount_quote):
-    """Have a deficit paid by the fund as far as it goes, then by haircut; book the rest as insolvency.
+def cover_deficit(st, deficit_id, market, bankrupt, account, side, price_tick, lots, amount_quote):
+    """Have the deficit of domain `bankrupt` paid by the fund, then by haircut; book the rest as insolvency.
 
     Source: LIQ-009, LIQ-011, DEF-003.
     """
@@ -189,7 +189,7 @@ def cover_deficit(st, deficit_id, market, account, side, price_tick, lots, amoun
     by_haircut = np.int64(0)
     rounding = np.int64(0)
     if by_fund < amount_quote:
-        by_haircut, rounding = cut_winners(st, market, amount_quote - by_fund, deficit_id)
+        by_haircut, rounding = cut_winners(st, market, bankrupt, amount_quote - by_fund, deficit_id)
     unpaid = amount_quote - by_fund - by_haircut
     st.assets[st.markets[market]["asset"]]["insolvency_quote"] -= unpaid
     event = emit_deficit(st, deficit_id, market, account, side, price_tick, lots, amount_quote)

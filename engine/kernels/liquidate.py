@@ -1,27 +1,30 @@
-"""Liquidation of one domain: cancel, walk the book, ADL, take over (LIQ-001..LIQ-011)."""
+"""Liquidation of one domain: cancel, walk the book, ADL, take over (LIQ-001..LIQ-011); `stages` has the policies."""
 
 import numpy as np
 
 from engine._jit import helper
 from engine._probe import phase
 from engine.codes import (
+    AFTER_FULL,
     BOOK_EMPTY,
-    BY_LIQUIDATION,
+    BY_SELF_TRADE,
+    COOLDOWN,
     EXTERNAL,
     FUND_SHORT,
     LINEAR,
     LIQUIDATION_ENDED,
     LIQUIDATION_FILL,
     LIQUIDATION_STARTED,
+    LOSS_LIMIT,
     OK,
+    SHORTFALL_REFUSE,
     TAKEOVER,
 )
 from engine.kernels.account import fee_of, fill_position, settle_lots, wallet_index
 from engine.kernels.adl import deleverage_rest
 from engine.kernels.book import (
     best_opposite,
-    cancel_owned,
-    collar_tick,
+    cancel_order,
     crosses,
     fill_maker,
     first_at,
@@ -31,6 +34,7 @@ from engine.kernels.emit import emit
 from engine.kernels.fixed import mul_div_ceil, mul_div_floor
 from engine.kernels.fund import cover_deficit, credit_fund, debit_fund, emit_deficit, next_deficit
 from engine.kernels.margin import (
+    domain_of,
     is_cross,
     measure_domain,
     position_maintenance,
@@ -39,9 +43,11 @@ from engine.kernels.margin import (
     value_at,
     value_at_mark,
 )
+from engine.kernels.stages import cancel_scope, fund_part, passes_gate, step_lots, walk_limit
 from engine.kernels.trigger import asset_of, hang_domain, touch
+from engine.kernels.wake import cool_domain, due_after, rest_domain
 from engine.kernels.watch import fund_room
-from engine.layout import NIL
+from engine.layout import LEFT, NIL
 
 
 @helper
@@ -98,9 +104,9 @@ def payable_lots(st, market, price_tick, part, held_lot, worth):
 
 @helper
 def settle_fill(st, slot, maker, lots, worth, tick):
-    """Close `lots` of liquidated position `slot` against resting order `maker`; fund and fees take the difference.
+    """Close `lots` of liquidated position `slot` against resting order `maker`; who gets the difference is policy.
 
-    Source: LIQ-005, LIQ-006, LIQ-007.
+    Source: LIQ-005, LIQ-006, LIQ-007, STAGE-007, STAGE-008.
     """
     position = st.positions[slot]
     market = np.int64(position["market"])
@@ -113,12 +119,14 @@ def settle_fill(st, slot, maker, lots, worth, tick):
     surplus = value - worth
     due = max(fee_of(value, rules["taker_fee_ppm"]), 0)
     fee = min(due, max(surplus, 0))
+    left_over = max(surplus - fee, 0)
+    to_fund = fund_part(st, market, value, left_over)
     fund_fee_due = fee_of(value, rules["liquidation_fee_ppm"])
-    fund_fee = min(fund_fee_due, max(surplus - fee, 0))
+    fund_fee = min(fund_fee_due, to_fund)
     asset = st.assets[rules["asset"]]
     asset["waived_quote"] += due - fee + fund_fee_due - fund_fee
     asset["fees_quote"] += fee
-    change = settle_lots(st, slot, lots, worth)
+    change = settle_lots(st, slot, lots, worth + left_over - to_fund)
     maker_change, maker_fee = fill_maker(st, maker, lots)
     st.wallets[wallet_index(st, slot)]["last_market"] = market
     rules["last_tick"] = price_tick
@@ -138,42 +146,61 @@ def settle_fill(st, slot, maker, lots, worth, tick):
     event["mark_tick"] = rules["mark_tick"]
     event["bankruptcy_tick"] = tick
     if surplus > 0:
-        credit_fund(st, market, account, surplus - fee, fund_fee)
+        credit_fund(st, market, account, to_fund, fund_fee)
     elif surplus < 0:
+        st.head[0]["lost_quote"] -= surplus
         debit_fund(st, market, account, -surplus, deficit_id)
         event = emit_deficit(st, deficit_id, market, account, -sign, price_tick, lots, -surplus)
         event["other_amount_quote"] = -surplus
 
 
 @helper
-def walk_book(st, slot, worth, tick):
-    """Close a liquidated position on the book; return (lots left, worth left, why it stopped).
+def limit_to_fund(st, slot, lots, part, worth, price_tick):
+    """Return (how many of `part` lots may be filled at a price, why not all of them or OK).
 
-    Source: LIQ-005, LIQ-007.
+    Source: LIQ-007, STAGE-008.
+    """
+    market = np.int64(st.positions[slot]["market"])
+    rules = st.markets[market]
+    sign = np.int64(1 if st.positions[slot]["qty_lot"] > 0 else -1)
+    payable = payable_lots(st, market, price_tick, part, lots * sign, worth)
+    if payable < part and rules["shortfall"] == SHORTFALL_REFUSE:
+        payable = np.int64(0)
+    if payable > 0 and rules["fund_loss_max_quote"] > 0:
+        deficit = mul_div_floor(worth, payable, lots) - value_at(st, market, price_tick, payable * sign)
+        if deficit > 0 and st.head[0]["lost_quote"] + deficit > rules["fund_loss_max_quote"]:
+            return np.int64(0), LOSS_LIMIT
+    return payable, OK if payable == part else FUND_SHORT
+
+
+@helper
+def walk_book(st, slot, lots, worth, tick, limit_tick):
+    """Close lots of a liquidated position on the book; return (lots left, worth left, why it stopped).
+
+    Source: LIQ-005, LIQ-007, STAGE-001.
     """
     position = st.positions[slot]
     market = np.int64(position["market"])
-    rules = st.markets[market]
     sign = np.int64(1 if position["qty_lot"] > 0 else -1)
-    lots = abs(position["qty_lot"])
-    limit_tick = collar_tick(-sign, rules["mark_tick"], rules["liquidation_collar_ppm"], rules["price_max_tick"])
     while lots > 0:
         price_tick = best_opposite(st, market, -sign)
         if not crosses(-sign, limit_tick, price_tick):
             return lots, worth, BOOK_EMPTY
         maker = first_at(st, market, price_tick)
+        if st.orders[maker]["account"] == position["account"]:
+            cancel_order(st, maker, np.int64(BY_SELF_TRADE))
+            continue
         part = limit_reduce_only(st, maker, min(lots, st.orders[maker]["qty_lot"]))
         if part == 0:
             continue
-        payable = payable_lots(st, market, price_tick, part, lots * sign, worth)
-        if payable == 0:
-            return lots, worth, FUND_SHORT
-        share = mul_div_floor(worth, payable, lots)
-        settle_fill(st, slot, maker, payable, share, tick)
-        lots -= payable
-        worth -= share
-        if payable < part:
-            return lots, worth, FUND_SHORT
+        payable, reason = limit_to_fund(st, slot, lots, part, worth, price_tick)
+        if payable > 0:
+            share = mul_div_floor(worth, payable, lots)
+            settle_fill(st, slot, maker, payable, share, tick)
+            lots -= payable
+            worth -= share
+        if reason != OK:
+            return lots, worth, reason
     return lots, worth, OK
 
 
@@ -206,38 +233,51 @@ def hand_over(st, slot, lots, worth, tick):
     event["mark_tick"] = mark_tick
     event["bankruptcy_tick"] = tick
     if deficit > 0:
-        cover_deficit(st, deficit_id, market, account, -sign, mark_tick, lots, deficit)
+        cover_deficit(st, deficit_id, market, domain_of(st, slot), account, -sign, mark_tick, lots, deficit)
 
 
 @helper
-def close_position(st, slot):
-    """Close one position of a liquidated domain: book, then queue, then the outside; return the lots closed.
+def close_step(st, code, slot, step, closed):
+    """Close `step` lots of a position, `closed` being closed before: on the book, then by queue, then by the outside.
 
-    Source: LIQ-004, LIQ-005, LIQ-008, LIQ-009.
+    Return (lots closed, why lots were left open or OK).  Source: LIQ-004, LIQ-005, LIQ-008, LIQ-009, STAGE-009.
     """
     position = st.positions[slot]
-    closed = abs(position["qty_lot"])
+    market = np.int64(position["market"])
+    held = abs(position["qty_lot"])
     worth = value_at_mark(st, slot) - share_of(st, slot)
-    tick = show_bankruptcy(st, np.int64(position["market"]), worth, position["qty_lot"])
-    lots, worth, reason = walk_book(st, slot, worth, tick)
-    if lots > 0:
-        lots, worth = deleverage_rest(st, slot, lots, worth, tick, reason)
+    tick = show_bankruptcy(st, market, worth, position["qty_lot"])
+    limit_tick = walk_limit(st, slot, tick)
+    worth = mul_div_floor(worth, step, held)
+    lots, worth, reason = walk_book(st, slot, step, worth, tick, limit_tick)
+    if lots == 0:
+        return step, OK
+    if not passes_gate(st, code, market, closed + step - lots):
+        position["flags"] = np.int64(position["flags"]) | LEFT
+        return step - lots, reason
+    lots, worth = deleverage_rest(st, slot, lots, worth, tick, reason)
     if lots > 0:
         hand_over(st, slot, lots, worth, tick)
-    return closed
+    return step, OK
 
 
 @helper
-def choose_position(st, account, asset):
-    """Return the slot of the cross position with the largest maintenance, the lower market on a tie.
+def choose_position(st, code):
+    """Return the slot of the domain's position to close next, or NIL: the largest maintenance, then the lower market.
 
-    Source: LIQ-004.
+    Those left open in this liquidation are passed over.  Source: LIQ-004, STAGE-009.
     """
     chosen = np.int64(NIL)
+    if not code & 1:
+        slot = code >> 1
+        if st.positions[slot]["qty_lot"] != 0 and not np.int64(st.positions[slot]["flags"]) & LEFT:
+            chosen = slot
+        return chosen
+    asset = asset_of(st, code)
     largest = np.int64(-1)
-    slot = np.int64(st.accounts[account]["positions_head"])
+    slot = np.int64(st.accounts[account_of(st, code)]["positions_head"])
     while slot != NIL:
-        if is_cross(st, slot, asset):
+        if is_cross(st, slot, asset) and not np.int64(st.positions[slot]["flags"]) & LEFT:
             maintenance = position_maintenance(st, slot)
             if maintenance > largest:
                 largest = maintenance
@@ -256,49 +296,89 @@ def make_whole(st, code):
     lack = -wallet["balance_quote"]
     market = np.int64(wallet["last_market"])
     wallet["balance_quote"] = 0
-    cover_deficit(st, next_deficit(st), market, account_of(st, code), np.int64(0), np.int64(0), np.int64(0), lack)
+    none = np.int64(0)
+    cover_deficit(st, next_deficit(st), market, code, account_of(st, code), none, none, none, lack)
 
 
 @helper
-def cancel_account(st, account):
-    """Cancel all orders of an account, market by market.
+def close_domain(st, code, slot):
+    """Close a domain's positions step by step while it is liquidatable, as far as the policies let it; `slot` is first.
 
-    Source: LIQ-003.
+    Return (lots closed, why it stopped while still liquidatable, when it is to be looked at again).
+
+    Source: LIQ-004, STAGE-004, STAGE-009, WAKE-001, WAKE-002.
     """
+    account = account_of(st, code)
+    closed = np.int64(0)
+    reason = np.int64(OK)
+    due = np.int64(0)
+    while slot != NIL:
+        market = np.int64(st.positions[slot]["market"])
+        step = step_lots(st, code, slot)
+        is_part = step < abs(st.positions[slot]["qty_lot"])
+        lots, why = close_step(st, code, slot, step, closed)
+        closed += lots
+        reason = np.int64(why) if why != OK else reason
+        wait = st.markets[market]["cooldown_ns"]
+        is_patient = st.markets[market]["after_share"] != AFTER_FULL
+        due = due_after(st, wait) if wait > 0 and is_patient else np.int64(0)
+        equity, maintenance, count = measure_domain(st, code)
+        if lots > 0 and wait > 0 and (is_patient or is_part):
+            if not is_patient:
+                cool_domain(st, code, due_after(st, wait))
+            reason = np.int64(why) if why != OK else np.int64(COOLDOWN)
+            break
+        if count == 0 or equity >= maintenance:
+            break
+        slot = choose_position(st, code)
+        if slot != NIL:
+            cancel_scope(st, account, np.int64(st.positions[slot]["market"]))
+    return closed, reason, due
+
+
+@helper
+def forget_left(st, account):
+    """Let the next liquidation of an account try again what this one left open."""
     slot = np.int64(st.accounts[account]["positions_head"])
     while slot != NIL:
-        cancel_owned(st, slot, np.int64(BY_LIQUIDATION))
-        slot = np.int64(st.positions[slot]["next_owned"])
+        position = st.positions[slot]
+        position["flags"] = np.int64(position["flags"]) & ~LEFT
+        slot = np.int64(position["next_owned"])
 
 
 @helper
 @phase("liquidation")
 def liquidate_domain(st, code):
-    """Liquidate a domain in full.
+    """Liquidate a domain as far as its markets' policies go.
 
-    Source: LIQ-001, LIQ-003, LIQ-004, LIQ-010.
+    Source: LIQ-001, LIQ-003, LIQ-004, LIQ-010, STAGE-001, WAKE-001.
     """
     account = account_of(st, code)
     asset = asset_of(st, code)
-    cancel_account(st, account)
+    slot = choose_position(st, code)
+    market = np.int64(st.wallets[code >> 1]["last_market"] if slot == NIL else st.positions[slot]["market"])
+    cancel_scope(st, account, market)
     equity, maintenance, count = measure_domain(st, code)
     if equity >= maintenance:
         hang_domain(st, code)
         return
     emit_domain(st, np.int64(LIQUIDATION_STARTED), code, equity, maintenance)
     waived = st.assets[asset]["waived_quote"]
-    closed = np.int64(0)
+    closed, reason, due = np.int64(0), np.int64(OK), np.int64(0)
     if count == 0:
         make_whole(st, code)
-    elif code & 1:
-        while count > 0 and equity < maintenance:
-            closed += close_position(st, choose_position(st, account, asset))
-            equity, maintenance, count = measure_domain(st, code)
     else:
-        closed = close_position(st, code >> 1)
-        touch(st, account * st.head[0]["asset_count"] * 2 + asset * 2 + 1)
+        st.head[0]["lost_quote"] = 0
+        closed, reason, due = close_domain(st, code, slot)
     equity, maintenance, _ = measure_domain(st, code)
     event = emit_domain(st, np.int64(LIQUIDATION_ENDED), code, equity, maintenance)
     event["qty_lot"] = closed
     event["fee_quote"] = st.assets[asset]["waived_quote"] - waived
-    touch(st, code)
+    if reason != OK:
+        forget_left(st, account)
+    if equity < maintenance and reason != OK:
+        event["code"] = reason
+        rest_domain(st, code, due)
+    if closed > 0 or count == 0:
+        touch(st, code)
+        touch(st, (account * st.head[0]["asset_count"] + asset) * 2 + 1)

@@ -18,7 +18,8 @@ from engine.kernels.trigger import (
     read_flags,
     write_flags,
 )
-from engine.layout import CALLED, PENDING
+from engine.kernels.wake import wake_due
+from engine.layout import CALLED, PENDING, RESTING
 
 
 @helper
@@ -62,6 +63,8 @@ def call_suspects(st):
     for at in range(st.head[0]["pending_count"]):
         fetch_ahead(st, st.pending, at, st.head[0]["pending_count"])
         code = st.pending[at]
+        if read_flags(st, code) & RESTING:
+            continue
         equity, maintenance, _ = measure_domain(st, code)
         if equity >= maintenance and is_called(st, code, equity, maintenance):
             list_domain(st, called, code, account_of(st, code), np.int64(0))
@@ -79,7 +82,7 @@ def call_suspects(st):
 def sort_suspects(st):
     """Look at all suspected domains: list the triggered, worst first, hang the others; return how many are listed.
 
-    Source: STEP-003.
+    Source: STEP-003, WAKE-001.
     """
     head = st.head[0]
     listed = np.int64(0)
@@ -88,7 +91,10 @@ def sort_suspects(st):
     for at in range(count):
         fetch_ahead(st, st.pending, at, count)
         code = st.pending[at]
-        write_flags(st, code, read_flags(st, code) & ~PENDING)
+        flags = read_flags(st, code)
+        write_flags(st, code, flags & ~PENDING)
+        if flags & RESTING:  # suspected before its turn came in the round that put it to rest
+            continue
         equity, maintenance, _ = measure_domain(st, code)
         if equity >= maintenance:
             hang_domain(st, code)
@@ -138,6 +144,8 @@ def run_triggers(st):
     Most commands touch no domain: that must cost next to nothing.  Source: STEP-001.
     """
     head = st.head[0]
+    if head["resting_count"] > 0:
+        wake_due(st)
     if head["touched_count"] > 0:
         hang_touched(st)
     if head["pending_count"] == 0:

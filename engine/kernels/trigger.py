@@ -38,7 +38,7 @@ from engine.kernels.margin import (
 )
 from engine.kernels.queue import refresh_domain
 from engine.kernels.tables import put_in_force, widen
-from engine.layout import CALLED, NIL, PENDING, TOUCHED, UNEASY
+from engine.layout import CALLED, NIL, PENDING, RESTING, TOUCHED, UNEASY
 
 
 @inlined
@@ -75,9 +75,12 @@ def touch(st, code):
 
 @helper
 def suspect(st, code):
-    """Have the next trigger round look at a domain."""
+    """Have the next trigger round look at a domain, unless it rests.
+
+    Source: WAKE-001.
+    """
     flags = read_flags(st, code)
-    if flags & PENDING:
+    if flags & (PENDING | RESTING):
         return
     head = st.head[0]
     st.pending[head["pending_count"]] = code

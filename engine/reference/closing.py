@@ -38,15 +38,15 @@ class Closing:
         return self.bankruptcy_quote * qty_lot // self.left_lot
 
 
-def start_closing(state: State, domain: Domain, market: int) -> Closing:
-    """Fix the bankruptcy value of a position whose liquidation starts.
+def start_closing(state: State, domain: Domain, market: int, step_lot: int) -> Closing:
+    """Fix the bankruptcy value of `step_lot` lots of a position: their part of the whole position's, floored.
 
-    Source: LIQ-005, MARGIN-005.
+    Source: LIQ-005, MARGIN-005, STAGE-004.
     """
     qty = state.position(domain.account, market).qty_lot
     bankruptcy = compute_bankruptcy_value(state, domain.account, market)
     tick = display_bankruptcy_tick(state, market, qty, bankruptcy)
-    return Closing(domain, market, sign(qty), abs(qty), bankruptcy, tick)
+    return Closing(domain, market, sign(qty), step_lot, bankruptcy * step_lot // abs(qty), tick)
 
 
 def close_share(state: State, closing: Closing, qty_lot: int, received_quote: int) -> int:

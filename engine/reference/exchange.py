@@ -35,10 +35,12 @@ from engine.reference.ledger import (
     roll_watches,
 )
 from engine.reference.margin import (
+    Domain,
     find_bankruptcy_price,
     find_liquidation_price,
 )
 from engine.reference.risk import follow_last, settle_triggers
+from engine.reference.wake import list_resting, wake_domains
 from engine.reference.watch import Watch
 
 
@@ -86,7 +88,8 @@ class ReferenceExchange:
         follow_last(state)
         if command.kind == FUNDING:
             pay_funding(state, command.market, command.amount_quote)
-        if state.events:  # whatever moves a mark or money says so; without a word nobody's standing has changed
+        # whatever moves a mark or money says so; without a word nobody's standing has changed
+        if wake_domains(state) or state.events:
             settle_triggers(state)
             self._check_balances()
         return state.events
@@ -109,7 +112,7 @@ class ReferenceExchange:
     # ------------------------------------------------------------ what can be seen
 
     def view(self) -> tuple[list[tuple[int, ...]], ...]:
-        """Return the canonical state: clock, markets, orders, positions, wallets, funds, assets, tables.
+        """Return the canonical state: clock, markets, orders, positions, wallets, funds, assets, what policies keep.
 
         Source: STATE-001.
         """
@@ -139,6 +142,7 @@ class ReferenceExchange:
             [tuple(asdict(asset).values()) for asset in state.assets],
             [(market, table) for market, table in enumerate(state.tables) if table],
             self._view_adl(),
+            list_resting(state),
         )
 
     def _view_adl(self) -> list[tuple[int, ...]]:
@@ -235,6 +239,8 @@ class ReferenceExchange:
             "tables": list(state.tables),
             "previous_marks": list(state.previous_marks),
             "watches": [[market, asdict(watch)] for market, watch in state.watches.items()],
+            "resting": [[*domain, *rest] for domain, rest in state.resting.items()],
+            "cooling": [[*domain, due] for domain, due in state.cooling.items()],
         }
 
     @classmethod
@@ -260,6 +266,8 @@ class ReferenceExchange:
         state.tables = list(saved["tables"])
         state.previous_marks = list(saved["previous_marks"])
         state.watches = {market: Watch(**watch) for market, watch in saved["watches"]}
+        state.resting = {Domain(*row[:3]): (row[3], row[4]) for row in saved["resting"]}
+        state.cooling = {Domain(*row[:3]): row[3] for row in saved["cooling"]}
         return made
 
     def copy(self) -> "ReferenceExchange":

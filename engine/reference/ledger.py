@@ -118,6 +118,9 @@ class State:
     event_ts_ns: int = 0  # time of the command being applied
     previous_marks: list[int] = field(default_factory=list)  # the mark before the one in force, 0: none
     watches: dict[int, Watch] = field(default_factory=dict)  # by market, where the drawdown trigger watches its fund
+    # by domain (account, asset, market): when it is due, and the command in which it went to rest (WAKE-001)
+    resting: dict[tuple[int, int, int], tuple[int, int]] = field(default_factory=dict)
+    cooling: dict[tuple[int, int, int], int] = field(default_factory=dict)  # until when (WAKE-002)
 
     def rules(self, market: int) -> MarketRules:
         """Return the rules of a market."""

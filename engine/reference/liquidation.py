@@ -1,15 +1,19 @@
 """What happens to those who cannot hold their positions: cancel, walk the book, take over."""
 
 from engine.codes import (
+    AFTER_FULL,
     BOOK_EMPTY,
-    BY_LIQUIDATION,
     BY_REDUCE_ONLY,
+    BY_SELF_TRADE,
+    COOLDOWN,
     EXTERNAL,
     FUND_SHORT,
     LINEAR,
     LIQUIDATION_ENDED,
     LIQUIDATION_FILL,
     LIQUIDATION_STARTED,
+    LOSS_LIMIT,
+    SHORTFALL_REFUSE,
     TAKEOVER,
 )
 from engine.reference.adl import deleverage, is_fund_held
@@ -26,40 +30,71 @@ from engine.reference.ledger import (
     debit_fund,
     emit,
 )
-from engine.reference.margin import (
-    Domain,
-    compute_collar,
-    compute_position_maintenance,
-    is_liquidatable,
-    list_positions,
+from engine.reference.margin import Domain, is_liquidatable, list_positions
+from engine.reference.matching import cancel_order, count_fillable, fill_maker
+from engine.reference.stages import (
+    Attempt,
+    cancel_scope,
+    choose_market,
+    compute_fund_part,
+    compute_limit,
+    compute_step,
+    passes_gate,
 )
-from engine.reference.matching import cancel_account, cancel_order, count_fillable, fill_maker
+from engine.reference.wake import TIME_MAX, cool_domain, rest_domain
 
 
 def liquidate_domain(state: State, domain: Domain) -> None:
-    """Liquidate a listed domain: cancel its account's orders, re-check, start, close, end.
+    """Liquidate a listed domain: cancel its orders, re-check, start, close, end; it rests if it is still liquidatable.
 
-    Source: LIQ-001, LIQ-003, LIQ-004, LIQ-011.
+    Source: LIQ-001, LIQ-003, LIQ-004, LIQ-011, STAGE-001, WAKE-001.
     """
-    for market in range(len(state.setup.markets)):
-        cancel_account(state, domain.account, market, BY_LIQUIDATION)
+    attempt = Attempt(domain)
+    first = choose_market(state, attempt)
+    if first is None:
+        first = state.wallet(domain.account, domain.asset).last_market
+    cancel_scope(state, domain.account, first)
     if not is_liquidatable(state, domain):
         return
     report_domain(state, LIQUIDATION_STARTED, domain)
-    closed_lot = waived = 0
-    if not list_positions(state, domain):
+    if list_positions(state, domain):
+        close_domain(state, attempt)
+    else:
         cover_wallet(state, domain)
-    while list_positions(state, domain) and is_liquidatable(state, domain):
-        market = min(
-            list_positions(state, domain),
-            key=lambda market: (-compute_position_maintenance(state, domain.account, market), market),
-        )
-        closing = start_closing(state, domain, market)
-        closed_lot += closing.left_lot
-        close_position(state, closing)
-        waived += closing.waived_quote
-    state.assets[domain.asset].waived_quote += waived
-    report_domain(state, LIQUIDATION_ENDED, domain, qty_lot=closed_lot, fee_quote=waived)
+    state.assets[domain.asset].waived_quote += attempt.waived_quote
+    code = 0
+    if attempt.reason and is_liquidatable(state, domain):
+        code = attempt.reason
+        rest_domain(state, domain, attempt.due_ns)
+    ended = {"qty_lot": attempt.closed_lot, "fee_quote": attempt.waived_quote, "code": code}
+    report_domain(state, LIQUIDATION_ENDED, domain, **ended)
+
+
+def close_domain(state: State, attempt: Attempt) -> None:
+    """Close the domain's positions step by step while it is liquidatable, as far as the policies let it.
+
+    Source: LIQ-004, STAGE-004, STAGE-009, WAKE-001, WAKE-002.
+    """
+    domain = attempt.domain
+    while is_liquidatable(state, domain):
+        market = choose_market(state, attempt)
+        if market is None:
+            return
+        rules = state.rules(market)
+        cancel_scope(state, domain.account, market)
+        held = abs(state.position(domain.account, market).qty_lot)
+        step = compute_step(state, domain, market)
+        before = attempt.closed_lot
+        reason = close_step(state, attempt, start_closing(state, domain, market, step))
+        attempt.reason = reason or attempt.reason
+        cooled_ns = min(state.ts_ns + rules.cooldown_ns, TIME_MAX)
+        is_patient = rules.after_share != AFTER_FULL
+        attempt.due_ns = cooled_ns if is_patient and rules.cooldown_ns else 0
+        if attempt.closed_lot > before and rules.cooldown_ns and (is_patient or step < held):
+            if not is_patient:
+                cool_domain(state, domain, cooled_ns)
+            attempt.reason = reason or COOLDOWN
+            return
 
 
 def cover_wallet(state: State, domain: Domain) -> None:
@@ -73,16 +108,31 @@ def cover_wallet(state: State, domain: Domain) -> None:
     pay_deficit(state, domain, wallet.last_market, take_deficit_id(state), shortfall)
 
 
-def close_position(state: State, closing: Closing) -> None:
-    """Close the whole position: through the book, then by the queue, then with the outside.
+def close_step(state: State, attempt: Attempt, closing: Closing) -> int:
+    """Close a step: through the book, then by the queue, then with the outside.
 
-    Source: LIQ-004, LIQ-008, LIQ-009.
+    Returns
+    -------
+    int
+        Why lots were left open, 0 where none were.
+
+    Source: LIQ-004, LIQ-008, LIQ-009, STAGE-009.
     """
-    reason = walk_book(state, closing)
+    step = closing.left_lot
+    reason = walk_book(state, attempt, closing)
+    attempt.closed_lot += step - closing.left_lot
+    left = closing.left_lot
+    if left and not passes_gate(state, attempt, closing.market):
+        attempt.left_open.add(closing.market)
+        attempt.waived_quote += closing.waived_quote
+        return reason
     if closing.left_lot:
         deleverage(state, closing, reason)
     if closing.left_lot:
         take_over(state, closing)
+    attempt.closed_lot += left
+    attempt.waived_quote += closing.waived_quote
+    return 0
 
 
 def compute_gain(state: State, closing: Closing, qty_lot: int, price_tick: int) -> int:
@@ -118,23 +168,32 @@ def cut_to_fund(state: State, closing: Closing, qty_lot: int, price_tick: int) -
     return low
 
 
-def walk_book(state: State, closing: Closing) -> int:
-    """Close through the book inside the liquidation collar, as far as the fund can pay, and return why it ended.
+def walk_book(state: State, attempt: Attempt, closing: Closing) -> int:
+    """Close through the book inside the limit, as far as the fund can pay, and return why it ended.
 
-    Source: LIQ-005, LIQ-007.
+    Source: LIQ-005, LIQ-007, STAGE-001, STAGE-008.
     """
-    collar_ppm = state.rules(closing.market).liquidation_collar_ppm
-    limit = compute_collar(state, closing.market, closing.side, collar_ppm)
+    rules = state.rules(closing.market)
+    limit = compute_limit(state, closing)
     while closing.left_lot:
         maker = state.books[closing.market].find_crossed(closing.side, limit)
         if maker is None:
             return BOOK_EMPTY
+        if maker.account == closing.domain.account:
+            cancel_order(state, maker, BY_SELF_TRADE)
+            continue
         wanted = min(closing.left_lot, count_fillable(state, maker))
         if wanted == 0:
             cancel_order(state, maker, BY_REDUCE_ONLY)
             continue
         qty = cut_to_fund(state, closing, wanted, maker.price_tick)
+        if qty < wanted and rules.shortfall == SHORTFALL_REFUSE:
+            return FUND_SHORT
+        loss = max(0, -compute_gain(state, closing, qty, maker.price_tick))
+        if loss and rules.fund_loss_max_quote and attempt.lost_quote + loss > rules.fund_loss_max_quote:
+            return LOSS_LIMIT
         if qty:
+            attempt.lost_quote += loss
             fill_liquidation(state, closing, maker, qty)
         if qty < wanted:
             return FUND_SHORT
@@ -142,9 +201,9 @@ def walk_book(state: State, closing: Closing) -> int:
 
 
 def fill_liquidation(state: State, closing: Closing, maker: Order, qty_lot: int) -> None:
-    """Book one fill of a liquidation: the account's side at its share of the bankruptcy value, the rest is the fund's.
+    """Book one fill of a liquidation: the account's side at its share of the bankruptcy value, the rest by policy.
 
-    Source: LIQ-005, LIQ-006, LIQ-007, DEF-001.
+    Source: LIQ-005, LIQ-006, LIQ-007, STAGE-007, DEF-001.
     """
     market, account, price = closing.market, closing.domain.account, maker.price_tick
     rules = state.rules(market)
@@ -152,9 +211,12 @@ def fill_liquidation(state: State, closing: Closing, maker: Order, qty_lot: int)
     gain = compute_gain(state, closing, qty_lot, price)
     due = max(0, compute_fee(value, rules.taker_fee_ppm))
     fee = min(due, max(0, gain))
+    surplus = max(0, gain - fee)
+    to_fund = compute_fund_part(state, market, value, surplus)
     fund_fee_due = compute_fee(value, rules.liquidation_fee_ppm)
-    closing.waived_quote += due - fee + fund_fee_due - min(fund_fee_due, max(0, gain - fee))
-    margin = close_share(state, closing, qty_lot, closing.share(qty_lot))
+    fund_fee = min(to_fund, fund_fee_due)
+    closing.waived_quote += due - fee + fund_fee_due - fund_fee
+    margin = close_share(state, closing, qty_lot, closing.share(qty_lot) + surplus - to_fund)
     state.assets[rules.asset].fees_quote += fee
     maker_account, maker_id = maker.account, maker.order_id
     maker_fee, maker_margin = fill_maker(state, maker, qty_lot)
@@ -178,9 +240,7 @@ def fill_liquidation(state: State, closing: Closing, maker: Order, qty_lot: int)
         mark_tick=state.marks[market],
         bankruptcy_tick=closing.bankruptcy_tick,
     )
-    if gain > 0:
-        surplus = gain - fee
-        credit_fund(state, account, market, surplus, min(surplus, fund_fee_due))
+    credit_fund(state, account, market, to_fund, fund_fee)
     if gain < 0:
         paid = debit_fund(state, account, market, -gain, deficit_id)
         report_deficit(state, closing, deficit_id, price, qty_lot, -gain, other_amount_quote=paid)

@@ -48,10 +48,11 @@ def settle_triggers(state: State) -> None:
     InvariantError
         After more than 10,000 rounds (STEP-004).
 
-    Source: STEP-003, STEP-004.
+    Source: STEP-003, STEP-004, WAKE-001.
     """
     for _ in range(ROUNDS_MAX):
-        listed = [domain for domain in list_domains(state) if is_liquidatable(state, domain)]
+        awake = [domain for domain in list_domains(state) if domain not in state.resting]
+        listed = [domain for domain in awake if is_liquidatable(state, domain)]
         call_margins(state)
         if not listed:
             return
@@ -63,11 +64,13 @@ def settle_triggers(state: State) -> None:
 
 
 def call_margins(state: State) -> None:
-    """Send a margin call to each domain below its call level, once until it is touched again.
+    """Send a margin call to each domain below its call level, once until it is touched again; not while it rests.
 
-    Source: STEP-005, STEP-003.
+    Source: STEP-005, STEP-003, WAKE-001.
     """
     for domain in list_domains(state):
+        if domain in state.resting:
+            continue
         call_ppm = next(rules.call_ppm for rules in state.setup.markets if rules.asset == domain.asset)
         equity, maintenance = compute_equity(state, domain), compute_maintenance(state, domain)
         holder: Position | Wallet = state.wallet(domain.account, domain.asset)

@@ -10,6 +10,7 @@ from decimal import Decimal
 
 import numpy as np
 from hypothesis import strategies as st
+from msgspec import structs
 
 from engine import codes
 from engine.contract import AdlPolicy, Market, Setup, Tier, build_setup
@@ -157,8 +158,38 @@ def draw_adl(rng, market):
     return replace_market(market, adl=policy)
 
 
+def draw_stages(rng, market):
+    """Choose stages 1 to 3 of the waterfall and the gate of the backstop."""
+    if rng.random() < 0.5:
+        return market
+    unit = market.tick_size
+    size = rng.choice(("full", "tiered", "share", "share"))
+    cooldown = rng.choice(("0", "0", "0.000000003", "0.0004", "0.003"))
+    is_patient = size != "share" or cooldown == "0" or rng.random() < 0.5
+    policy = {
+        "cancel": rng.choice(("account", "market", "none", "none")),
+        "size": size,
+        "share": Decimal(rng.choice(("0.2", "0.01", "0.35", "1"))),
+        "share_min": rng.choice((0, 0, 90, 700)) * unit,
+        "full_below": rng.choice((0, 0, 150, 900)) * unit,
+        "step_max": rng.choice((0, 250, 1500)) * unit if cooldown != "0" else Decimal(0),
+        "cooldown_s": Decimal(cooldown),
+        "after_share": "wait" if is_patient else "full",
+        "limit": rng.choice(("none", "bankruptcy", "fillable", "fillable")),
+        "spread": Decimal(rng.choice(("0", "0.1", "1.5", "10"))),
+        "adjustment": Decimal(rng.choice(("1", "1.3", "40"))),
+        "surplus": rng.choice(("fund", "trader", "capped_fee")),
+        "surplus_fee": Decimal(rng.choice(("0", "0.005", "0.03"))),
+        "shortfall": rng.choice(("cut", "refuse")),
+        "fund_loss_max": rng.choice((0, 0, 3, 40)) * unit,
+    }
+    liquidation = structs.replace(market.liquidation, **policy)
+    adl = structs.replace(market.adl, gate=rng.choice(("always", "insolvent", "insolvent")))
+    return replace_market(market, liquidation=liquidation, adl=adl)
+
+
 # Functions (rng, market) -> market that choose policies; about half of the markets keep the defaults.
-POLICY_DRAWS = (draw_inverse, draw_tables, draw_adl)
+POLICY_DRAWS = (draw_inverse, draw_tables, draw_adl, draw_stages)
 
 
 def replace_market(market, **changes):

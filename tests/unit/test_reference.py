@@ -735,7 +735,7 @@ def test_bankruptcy_price_is_a_display():
     assert desk.exchange.bankruptcy_price(1, 0) == 90  # (1000 - 103) / 10 = 89.7
     assert desk.exchange.bankruptcy_price(2, 0) == 110  # (1000 + 105) / 10 = 110.5
     assert desk.exchange.bankruptcy_price(3, 0) == 0
-    assert risk.display_bankruptcy_tick(desk.exchange.state, 0, 10, -5) == 0
+    assert margin.display_bankruptcy_tick(desk.exchange.state, 0, 10, -5) == 0
 
 
 def test_orders_need_margin():
