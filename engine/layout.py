@@ -281,7 +281,6 @@ HEAD = np.dtype(
         ("fault", "<i8"),
         ("uneasy_count", "<i8"),
         ("watch_count", "<i8"),  # markets whose fund is watched for a drawdown
-        ("exempt", "<i8"),  # domain whose gains no haircut takes while its position is deleveraged, 0: none
         ("adl_tick", "<i8"),  # price of the deleveraging at hand, 0: the bankruptcy value
         ("adl_count", "<i8"),  # and its queue's length
         ("allot_lot", "<i8"),  # what it allots, and what closing all of that costs the victims

@@ -27,7 +27,7 @@ from engine.kernels.book import cancel_owned
 from engine.kernels.box import prefetch
 from engine.kernels.emit import emit
 from engine.kernels.fixed import mul_div_floor
-from engine.kernels.fund import credit_fund, cut_winners, debit_fund, emit_deficit, fund_of, next_deficit
+from engine.kernels.fund import cover_deficit, credit_fund, fund_of, next_deficit
 from engine.kernels.heap import pop_heap
 from engine.kernels.margin import domain_of, measure_domain, value_at
 from engine.kernels.queue import freeze_queue, is_standing, list_side, open_queue, put_back
@@ -104,31 +104,6 @@ def charge_bankrupt(st, market, value_quote, surplus_quote):
 
 
 @helper
-def cover_close(st, market, account, lack_quote, given_quote, deficit_id):
-    """Have the fund pay what a close lacks to B, then the winners; return the deficit's event, for its place and size.
-
-    Source: ADL-006, ADL-022, DEF-002, DEF-003, EVT-002.
-    """
-    by_fund = min(lack_quote, st.funds[fund_of(st, market)]["balance_quote"])
-    debit_fund(st, market, account, by_fund, deficit_id)
-    by_haircut = np.int64(0)
-    rounding = np.int64(0)
-    if by_fund < lack_quote:
-        by_haircut, rounding = cut_winners(st, market, lack_quote - by_fund, deficit_id)
-    unpaid = lack_quote - by_fund - by_haircut
-    st.assets[st.markets[market]["asset"]]["insolvency_quote"] -= unpaid
-    amount = given_quote + lack_quote
-    zero = np.int64(0)
-    event = emit_deficit(st, deficit_id, market, account, zero, zero, zero, amount)
-    event["other_amount_quote"] = by_fund
-    event["fee_quote"] = given_quote
-    event["margin_quote"] = by_haircut
-    event["other_margin_quote"] = unpaid
-    event["other_fee_quote"] = rounding
-    return event
-
-
-@helper
 def notify_victim(st, victim, market, side, account):
     """Cancel a victim's orders in the market, unless the policy lets them rest, and tell it what is left.
 
@@ -186,10 +161,8 @@ def deleverage(st, slot, victim, equity, lots, share, value, tick, rank, score):
     if surplus > fee:
         credit_fund(st, market, account, surplus - fee, np.int64(0))
     if given + lack > 0:
-        event = cover_close(st, market, account, lack, given, deficit_id)
-        event["side"] = -sign
-        event["price_tick"] = price_tick
-        event["qty_lot"] = lots
+        bankrupt = domain_of(st, slot)
+        cover_deficit(st, deficit_id, market, bankrupt, account, -sign, price_tick, lots, lack, given)
     notify_victim(st, victim, market, -sign, account)
 
 
@@ -309,7 +282,6 @@ def deleverage_rest(st, slot, lots, worth, tick, reason):
     if reason == FUND_SHORT and is_fund_held(st, market, lots * sign, worth):
         reason = FUND_HELD
     head["adl_tick"] = choose_price(st, market, lots * sign, worth)
-    head["exempt"] = domain_of(st, slot)
     if rules["adl_allocation"] == ALLOT_QUEUE:
         head["adl_count"] = open_queue(st, market, -sign)
     else:
@@ -324,5 +296,4 @@ def deleverage_rest(st, slot, lots, worth, tick, reason):
         lots, worth = serve_queue(st, slot, lots, worth, tick)
     else:
         lots, worth = serve_parts(st, slot, lots, worth, tick)
-    head["exempt"] = 0
     return lots, worth

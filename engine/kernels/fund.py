@@ -111,10 +111,7 @@ def gain_of(st, slot, bankrupt):
     gain = value_at_mark(st, slot) - position["cost_quote"]
     if position["qty_lot"] == 0 or gain <= 0 or domain_of(st, slot) == bankrupt:
         return np.int64(0)
-    code = domain_of(st, slot)
-    if code == st.head[0]["exempt"]:
-        return np.int64(0)  # the bankrupt's own, part of which is still open
-    equity, _, _ = measure_domain(st, code)
+    equity, _, _ = measure_domain(st, domain_of(st, slot))
     return max(min(gain, equity), 0)
 
 
@@ -179,21 +176,23 @@ def cut_winners(st, market, bankrupt, lack_quote, deficit_id):
 
 @helper
 @phase("fund")
-def cover_deficit(st, deficit_id, market, bankrupt, account, side, price_tick, lots, amount_quote):
-    """Have the deficit of domain `bankrupt` paid by the fund, then by haircut; book the rest as insolvency.
+def cover_deficit(st, deficit_id, market, bankrupt, account, side, price_tick, lots, lack_quote, given_quote):
+    """Have what domain `bankrupt` lacks paid by the fund, then by haircut; book the rest as insolvency.
 
-    Source: LIQ-009, LIQ-011, DEF-003.
+    The deficit it reports includes what a victim gave up (`given_quote`).
+    Source: LIQ-009, LIQ-011, ADL-006, ADL-022, DEF-002, DEF-003, EVT-002.
     """
-    by_fund = min(amount_quote, st.funds[fund_of(st, market)]["balance_quote"])
+    by_fund = min(lack_quote, st.funds[fund_of(st, market)]["balance_quote"])
     debit_fund(st, market, account, by_fund, deficit_id)
     by_haircut = np.int64(0)
     rounding = np.int64(0)
-    if by_fund < amount_quote:
-        by_haircut, rounding = cut_winners(st, market, bankrupt, amount_quote - by_fund, deficit_id)
-    unpaid = amount_quote - by_fund - by_haircut
+    if by_fund < lack_quote:
+        by_haircut, rounding = cut_winners(st, market, bankrupt, lack_quote - by_fund, deficit_id)
+    unpaid = lack_quote - by_fund - by_haircut
     st.assets[st.markets[market]["asset"]]["insolvency_quote"] -= unpaid
-    event = emit_deficit(st, deficit_id, market, account, side, price_tick, lots, amount_quote)
+    event = emit_deficit(st, deficit_id, market, account, side, price_tick, lots, lack_quote + given_quote)
     event["other_amount_quote"] = by_fund
+    event["fee_quote"] = given_quote
     event["margin_quote"] = by_haircut
     event["other_margin_quote"] = unpaid
     event["other_fee_quote"] = rounding

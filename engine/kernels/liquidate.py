@@ -233,7 +233,9 @@ def hand_over(st, slot, lots, worth, tick):
     event["mark_tick"] = mark_tick
     event["bankruptcy_tick"] = tick
     if deficit > 0:
-        cover_deficit(st, deficit_id, market, domain_of(st, slot), account, -sign, mark_tick, lots, deficit)
+        cover_deficit(
+            st, deficit_id, market, domain_of(st, slot), account, -sign, mark_tick, lots, deficit, np.int64(0)
+        )
 
 
 @helper
@@ -297,7 +299,7 @@ def make_whole(st, code):
     market = np.int64(wallet["last_market"])
     wallet["balance_quote"] = 0
     none = np.int64(0)
-    cover_deficit(st, next_deficit(st), market, code, account_of(st, code), none, none, none, lack)
+    cover_deficit(st, next_deficit(st), market, code, account_of(st, code), none, none, none, lack, none)
 
 
 @helper
