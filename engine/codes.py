@@ -64,6 +64,7 @@ ADL_FILL = 16
 ADL_NOTICE = 17
 HAIRCUT = 18
 FUNDING_PAYMENT = 19
+FUNDING_RATE = 20
 
 # ---------------------------------------------------------------- reasons inside events
 # canceled
@@ -111,8 +112,12 @@ BROKEN_ROUNDS = 901  # the trigger rounds did not settle (STEP-004)
 BROKEN_MONEY = 902  # a balance left the proven range (NUM-006)
 
 # ---------------------------------------------------------------- policies by name; its place is its code (LIQ-002)
-MARK_MODELS = ("recorded", "index", "last")
-MARK_RECORDED, MARK_INDEX, MARK_LAST = 0, 1, 2
+MARK_MODELS = ("recorded", "index", "last", "median3", "ema_basis")
+MARK_RECORDED, MARK_INDEX, MARK_LAST, MARK_MEDIAN3, MARK_EMA_BASIS = 0, 1, 2, 3, 4  # from `last` on: derived
+FUNDING_RECORDED, FUNDING_PREMIUM = 0, 1
+PREMIUM_MID, PREMIUM_IMPACT = 0, 1
+AVERAGE_FLAT, AVERAGE_LINEAR = 0, 1
+PAY_ON_MARK, PAY_ON_INDEX = 0, 1
 POLICIES: dict[str, tuple[str, ...]] = {
     "kind": ("linear",),
     "mark_model": MARK_MODELS,
@@ -129,6 +134,10 @@ POLICIES: dict[str, tuple[str, ...]] = {
     "adl_allocation": ("queue",),
     "adl_fees": ("on", "off"),
     "lights": ("rank",),
+    "funding_model": ("recorded", "premium"),
+    "funding_premium": ("mid", "impact"),
+    "funding_average": ("flat", "linear"),
+    "funding_pay_on": ("mark", "index"),
 }
 
 EXTERNAL = 0  # the account that is the recorded market's other side (OUT-001)
@@ -137,6 +146,9 @@ EXTERNAL = 0  # the account that is the recorded market's other side (OUT-001)
 PPM = 1_000_000
 PPB = 1_000_000_000  # funding rates and scores
 ROUNDS_MAX = 10_000  # trigger rounds within one command (STEP-004)
+FUNDINGS_MAX = 24  # ends of funding intervals that one command pays (FUND-015)
+NS = 1_000_000_000  # nanoseconds in a second
+MICRO = 1_000_000  # an averaged basis is counted in millionths of half a tick, an impact price of a tick
 VALUE_MAX = 1 << 58  # the largest notional a market may hold (NUM-006)
 MONEY_MAX = 1 << 60  # the largest deposits, and outside cash, of one asset (NUM-006)
 SATURATED = 1 << 62  # scores and ratios stop here (NUM-005)
@@ -184,6 +196,7 @@ EVENT_NAMES: dict[int, str] = {
     ADL_NOTICE: "adl_notice",
     HAIRCUT: "haircut",
     FUNDING_PAYMENT: "funding_payment",
+    FUNDING_RATE: "funding_rate",
 }
 
 CANCEL_NAMES: dict[int, str] = {

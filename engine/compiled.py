@@ -14,18 +14,21 @@ from engine.codes import (
     CROSS,
     EXTERNAL,
     ISOLATED,
+    MARK_MEDIAN3,
     OK,
     ORDERS_FULL,
     POSITIONS_FULL,
+    PPB,
     STATUS_NAMES,
     TIERS_MAX,
 )
-from engine.contract import Setup
+from engine.contract import MarketRules, Setup, is_derived
 from engine.digest import View
 from engine.errors import CapacityError, ConfigError, InvariantError
 from engine.layout import (
     ACCOUNT,
     ASSET,
+    AVERAGE,
     CALLED,
     EVENT,
     FUND,
@@ -272,7 +275,26 @@ class CompiledEngine:
                 "withdrawals_quote",
                 "waived_quote",
             ),
+            averages=self._view_averages(),
         )
+
+    def _view_averages(self) -> list[tuple[int, ...]]:
+        """Return what derived marks and funding remember, sample rings oldest first.
+
+        Source: MARK-001, FUND-011.
+        """
+        rows: list[tuple[int, ...]] = []
+        for market, rules in enumerate(self.setup.markets):
+            if not is_derived(rules):
+                continue
+            row = self.state.averages[market]
+            size, count, start = rules.basis_samples, int(row["ring_count"]), int(row["ring_offset"])
+            oldest = int(row["ring_next"]) - count
+            names = ("rate_ppb", "premium_count", "premium_sum_ppb", "premium_weighted_ppb")
+            numbers = [int(row[name]) for name in (*names, "ema_micro", "ema_start_ppb")]
+            numbers += [int(self.state.samples[start + (oldest + at) % size]) for at in range(count)]
+            rows += [(market, place, number) for place, number in enumerate(numbers)]
+        return rows
 
     def _view_orders(self) -> NDArray[np.int64]:
         orders = self.state.orders[: int(self.state.head[0]["order_used"])]
@@ -412,9 +434,16 @@ def _allocate(setup: Setup, capacity: Capacity) -> State:
         touched=np.zeros(domains, np.int64),
         triggers=np.zeros(domains, HEAP),
         queue=np.zeros(domains, HEAP),
+        averages=np.zeros(markets, AVERAGE),
+        samples=np.zeros(sum(_count_ring(rules) for rules in setup.markets), np.int64),
     )
     _write_rules(state, setup)
     return state
+
+
+def _count_ring(rules: MarketRules) -> int:
+    """Return how many basis samples a market keeps (MARK-003)."""
+    return rules.basis_samples if rules.mark_model == MARK_MEDIAN3 else 0
 
 
 def _count_slots(nodes: int, pages: int) -> tuple[int, int]:
@@ -473,6 +502,8 @@ def _write_rules(state: State, setup: Setup) -> None:
         row["tier_count"] = len(rules.tiers)
         row["mark_tick"] = rules.initial_mark_tick
         row["external"] = index
+        state.averages[index]["ema_start_ppb"] = PPB
+        state.averages[index]["ring_offset"] = sum(_count_ring(before) for before in setup.markets[:index])
         for place, tier in enumerate(rules.tiers):
             state.tiers[index * TIERS_MAX + place] = tier
         state.assets[rules.asset]["call_ppm"] = rules.call_ppm

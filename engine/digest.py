@@ -27,11 +27,15 @@ class View(NamedTuple):
     wallets: Rows  # (n, 4): account, asset, balance_quote, called; by account and asset, where either is not 0
     funds: Rows  # (funds, 2): balance_quote, low_quote
     assets: Rows  # (assets, 6): fees, rounding, insolvency, deposits, withdrawals, waived (all _quote)
+    # (n, 3): market, place, number, of markets whose mark or funding rate is derived from the past book: at places 0 to
+    # 5 the last funding rate, count, sum and weighted sum of the premium samples, average of the basis and what the
+    # time before its first sample weighs, then the samples of the basis, oldest first
+    averages: Rows = ()
 
 
-WIDTHS = {"clock": 3, "markets": 5, "orders": 7, "positions": 9, "wallets": 4, "funds": 2, "assets": 6}
+WIDTHS = {"clock": 3, "markets": 5, "orders": 7, "positions": 9, "wallets": 4, "funds": 2, "assets": 6, "averages": 3}
 # Tables that only some policies fill: without rows they are not hashed, so that a policy nobody uses moves no digest.
-OPTIONAL: frozenset[str] = frozenset()
+OPTIONAL: frozenset[str] = frozenset({"averages"})
 
 
 def compute_digest(view: View) -> str:

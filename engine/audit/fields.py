@@ -33,6 +33,7 @@ _NAMED = {
     codes.ADL_NOTICE: "account market side qty_lot other",
     codes.HAIRCUT: "account market amount_quote order_id margin_quote count",
     codes.FUNDING_PAYMENT: "account market amount_quote qty_lot margin_quote mark_tick",
+    codes.FUNDING_RATE: "market amount_quote other_amount_quote price_tick mark_tick",
 }
 _NAMED_ACCEPTED = {
     codes.PLACE: "side order_id price_tick qty_lot flags",

@@ -11,17 +11,18 @@ from engine import codes
 from engine.codes import (
     BUY,
     EXTERNAL,
-    FUNDING,
     SATURATED,
     SELL,
 )
-from engine.contract import Setup
+from engine.contract import Setup, is_derived
 from engine.errors import InvariantError
 from engine.reference.adl import rank_candidates
 from engine.reference.book import Order
 from engine.reference.commands import COMMANDS, Command, check_common
+from engine.reference.funding import settle_funding
 from engine.reference.ledger import (
     Asset,
+    Average,
     Event,
     Fund,
     Position,
@@ -29,12 +30,12 @@ from engine.reference.ledger import (
     count_open_interest,
     emit,
     open_state,
-    pay_funding,
 )
 from engine.reference.margin import (
     find_bankruptcy_price,
     find_liquidation_price,
 )
+from engine.reference.marks import observe_markets, take_bases
 from engine.reference.risk import follow_last, settle_triggers
 
 
@@ -63,6 +64,7 @@ class ReferenceExchange:
         state.seq += 1
         state.event_ts_ns = command.ts_ns
         state.events = []
+        seen = observe_markets(state, command.ts_ns)
         code = check_common(state, command)
         if code == 0:
             code = COMMANDS[command.kind](state, command)
@@ -77,10 +79,11 @@ class ReferenceExchange:
                 order_id=command.order_id,
             )
             return state.events
-        state.ts_ns = command.ts_ns
+        before_ns, state.ts_ns = state.ts_ns, command.ts_ns
+        take_bases(state, seen, before_ns)
         follow_last(state)
-        if command.kind == FUNDING:
-            pay_funding(state, command.market, command.amount_quote)
+        settle_funding(state, command, seen, before_ns)
+        follow_last(state)
         if state.events:  # whatever moves a mark or money says so; without a word nobody's standing has changed
             settle_triggers(state)
             self._check_balances()
@@ -132,7 +135,23 @@ class ReferenceExchange:
             list(wallets),
             [(fund.balance_quote, fund.low_quote) for fund in state.funds],
             [tuple(asdict(asset).values()) for asset in state.assets],
+            self._view_averages(),
         )
+
+    def _view_averages(self) -> list[tuple[int, ...]]:
+        """Return what derived marks and funding rates remember.
+
+        Source: MARK-001, FUND-011.
+        """
+        rows: list[tuple[int, ...]] = []
+        for market, average in enumerate(self.state.averages):
+            if is_derived(self.state.rules(market)):
+                samples = average.premiums
+                weighted = sum(place * premium for place, premium in enumerate(samples, 1))
+                numbers = [average.rate_ppb, len(samples), sum(samples), weighted]
+                numbers += [average.ema_micro, average.ema_start_ppb, *average.bases]
+                rows += [(market, place, number) for place, number in enumerate(numbers)]
+        return rows
 
     def _view_positions(self) -> list[tuple[int, ...]]:
         """Return the rows of positions that are open or have settings of their own.
@@ -191,6 +210,7 @@ class ReferenceExchange:
             "wallets": [[*key, asdict(wallet)] for key, wallet in state.wallets.items()],
             "funds": [asdict(fund) for fund in state.funds],
             "assets": [asdict(asset) for asset in state.assets],
+            "averages": [asdict(average) for average in state.averages],
         }
 
     @classmethod
@@ -213,6 +233,10 @@ class ReferenceExchange:
         state.wallets = {(account, asset): Wallet(**w) for account, asset, w in saved["wallets"]}
         state.funds = [Fund(**fund) for fund in saved["funds"]]
         state.assets = [Asset(**asset) for asset in saved["assets"]]
+        state.averages = [
+            Average(**{**fields, "premiums": list(fields["premiums"]), "bases": list(fields["bases"])})
+            for fields in saved["averages"]
+        ]
         return made
 
     def copy(self) -> "ReferenceExchange":
