@@ -66,6 +66,7 @@ ADL_NOTICE = 17
 HAIRCUT = 18
 FUNDING_PAYMENT = 19
 TIERS_CHANGED = 20
+FUNDING_RATE = 22
 
 # ---------------------------------------------------------------- reasons inside events
 # canceled
@@ -117,8 +118,12 @@ BROKEN_ROUNDS = 901  # the trigger rounds did not settle (STEP-004)
 BROKEN_MONEY = 902  # a balance left the proven range (NUM-006)
 
 # ---------------------------------------------------------------- policies by name; its place is its code (LIQ-002)
-MARK_MODELS = ("recorded", "index", "last")
-MARK_RECORDED, MARK_INDEX, MARK_LAST = 0, 1, 2
+MARK_MODELS = ("recorded", "index", "last", "median3", "ema_basis")
+MARK_RECORDED, MARK_INDEX, MARK_LAST, MARK_MEDIAN3, MARK_EMA_BASIS = 0, 1, 2, 3, 4  # from `last` on: derived
+FUNDING_RECORDED, FUNDING_PREMIUM = 0, 1
+PREMIUM_MID, PREMIUM_IMPACT = 0, 1
+AVERAGE_FLAT, AVERAGE_LINEAR = 0, 1
+PAY_ON_MARK, PAY_ON_INDEX = 0, 1
 LINEAR, INVERSE = 0, 1  # kinds of contract (NUM-002, INV-001)
 POLICIES: dict[str, tuple[str, ...]] = {
     "kind": ("linear", "inverse"),
@@ -156,6 +161,10 @@ POLICIES: dict[str, tuple[str, ...]] = {
     "after_share": ("wait", "full"),
     "shortfall": ("cut", "refuse"),
     "adl_gate": ("always", "insolvent"),
+    "funding_model": ("recorded", "premium"),
+    "funding_premium": ("mid", "impact"),
+    "funding_average": ("flat", "linear"),
+    "funding_pay_on": ("mark", "index"),
 }
 TRIGGER_FUND_EMPTY, TRIGGER_EQUITY, TRIGGER_DRAWDOWN = range(3)
 PRICE_BANKRUPTCY, PRICE_MARK, PRICE_PREVIOUS, PRICE_WITHIN = range(4)
@@ -177,6 +186,9 @@ EXTERNAL = 0  # the account that is the recorded market's other side (OUT-001)
 PPM = 1_000_000
 PPB = 1_000_000_000  # funding rates and scores
 ROUNDS_MAX = 10_000  # trigger rounds within one command (STEP-004)
+FUNDINGS_MAX = 24  # ends of funding intervals that one command pays (FUND-015)
+NS = 1_000_000_000  # nanoseconds in a second
+MICRO = 1_000_000  # an averaged basis is counted in millionths of half a tick, an impact price of a tick
 VALUE_MAX = 1 << 58  # the largest notional a market may hold (NUM-006)
 MONEY_MAX = 1 << 60  # the largest deposits, and outside cash, of one asset (NUM-006)
 SATURATED = 1 << 62  # scores and ratios stop here (NUM-005)
@@ -228,6 +240,7 @@ EVENT_NAMES: dict[int, str] = {
     HAIRCUT: "haircut",
     FUNDING_PAYMENT: "funding_payment",
     TIERS_CHANGED: "tiers",
+    FUNDING_RATE: "funding_rate",
 }
 
 CANCEL_NAMES: dict[int, str] = {

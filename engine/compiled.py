@@ -14,21 +14,24 @@ from engine.codes import (
     CROSS,
     EXTERNAL,
     ISOLATED,
+    MARK_MEDIAN3,
     OK,
     ORDERS_FULL,
     PEAK_BUCKETS,
     POSITIONS_FULL,
+    PPB,
     PRICE_PREVIOUS,
     STATUS_NAMES,
     TIERS_MAX,
     TRIGGER_DRAWDOWN,
 )
-from engine.contract import Setup, Tiers
+from engine.contract import MarketRules, Setup, Tiers, is_derived
 from engine.digest import View
 from engine.errors import CapacityError, ConfigError, InvariantError
 from engine.layout import (
     ACCOUNT,
     ASSET,
+    AVERAGE,
     CALLED,
     EVENT,
     FUND,
@@ -302,6 +305,7 @@ class CompiledEngine:
             tables=self._view_tables(),
             adl=self._view_adl(),
             resting=self._view_resting(),
+            averages=self._view_averages(),
         )
 
     def _view_tables(self) -> NDArray[np.int64]:
@@ -338,6 +342,24 @@ class CompiledEngine:
         asset = np.where(is_cross, place % assets, state.markets["asset"][owners["market"]])
         table = np.stack([account, asset, market, rows["key"], rows["minor"]], axis=1).astype(np.int64)
         return table[np.lexsort((table[:, 4], market, asset, account))]
+
+    def _view_averages(self) -> list[tuple[int, ...]]:
+        """Return what derived marks and funding remember, sample rings oldest first.
+
+        Source: MARK-001, FUND-011.
+        """
+        rows: list[tuple[int, ...]] = []
+        for market, rules in enumerate(self.setup.markets):
+            if not is_derived(rules):
+                continue
+            row = self.state.averages[market]
+            size, count, start = rules.basis_samples, int(row["ring_count"]), int(row["ring_offset"])
+            oldest = int(row["ring_next"]) - count
+            names = ("rate_ppb", "premium_count", "premium_sum_ppb", "premium_weighted_ppb")
+            numbers = [int(row[name]) for name in (*names, "ema_micro", "ema_start_ppb")]
+            numbers += [int(self.state.samples[start + (oldest + at) % size]) for at in range(count)]
+            rows += [(market, place, number) for place, number in enumerate(numbers)]
+        return rows
 
     def _view_orders(self) -> NDArray[np.int64]:
         orders = self.state.orders[: int(self.state.head[0]["order_used"])]
@@ -492,6 +514,8 @@ def _allocate(setup: Setup, capacity: Capacity) -> State:
         uneasy=_allot(domains, np.int64),
         peaks=_allot(markets * PEAK_BUCKETS, np.int64),
         resting=_allot(2 * domains if can_rest(setup) else 0, HEAP),
+        averages=_allot(markets, AVERAGE),
+        samples=_allot(sum(_count_ring(rules) for rules in setup.markets), np.int64),
     )
     _write_rules(state, setup)
     return state
@@ -500,6 +524,11 @@ def _allocate(setup: Setup, capacity: Capacity) -> State:
 def can_rest(setup: Setup) -> bool:
     """Return whether some policy may leave a domain liquidatable, so that it rests: twice its place is set aside."""
     return any(rules.adl_gate or rules.cooldown_ns for rules in setup.markets)
+
+
+def _count_ring(rules: MarketRules) -> int:
+    """Return how many basis samples a market keeps (MARK-003)."""
+    return rules.basis_samples if rules.mark_model == MARK_MEDIAN3 else 0
 
 
 def _count_slots(nodes: int, pages: int) -> tuple[int, int]:
@@ -582,6 +611,8 @@ def _write_rules(state: State, setup: Setup) -> None:
         row["tier_count"] = len(rules.tiers)
         row["mark_tick"] = rules.initial_mark_tick
         row["external"] = index
+        state.averages[index]["ema_start_ppb"] = PPB
+        state.averages[index]["ring_offset"] = sum(_count_ring(before) for before in setup.markets[:index])
         for place, tier in enumerate(rules.tiers):
             state.tiers[index * TIERS_MAX + place] = tier
         state.assets[rules.asset]["call_ppm"] = rules.call_ppm

@@ -7,18 +7,22 @@ funds.  Every refusal names the file and the path inside it.
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from engine.codes import (
+    FUNDING_PREMIUM,
     INVERSE,
+    MARK_MEDIAN3,
     MARKETS_MAX,
     PEAK_BUCKETS,
     POLICIES,
+    PPB,
     PPM,
+    PREMIUM_IMPACT,
     PRICE_MAX_LIMIT,
     TABLES_MAX,
     TIERS_MAX,
@@ -31,6 +35,8 @@ DEFAULT_PRICE_MAX_TICK = (1 << 24) - 1
 Tiers = tuple[tuple[int, int, int, int], ...]  # floor_quote, initial_ppm, maintenance_ppm, deduction_quote
 WINDOW_H_MAX = 24 * 366
 COOLDOWN_MAX_NS = 1_000_000 * 10**9
+SECONDS_MAX = 86_400  # between samples of the basis, and of their average's time constant
+BASIS_SAMPLES_MAX = 4_096
 
 
 class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -120,6 +126,47 @@ class AdlPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     gate: str = "always"
 
 
+class FundingPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where funding rates come from, and what they are paid on (FUND-001, FUND-010).
+
+    Parameters
+    ----------
+    model : {"recorded", "premium"}
+        Rates of `funding` commands, or computed from the book.
+    interval_h, offset_h : int
+        Funding ends at every multiple of the interval, counted from the epoch plus the offset.
+    period_h : int
+        Hours that `interest` and `clamp` are meant for; a payment is its part of them.  0: the interval.
+    interest, clamp : Decimal
+        Interest rate, and how far it may pull the premium, per period.
+    cap : Decimal
+        The largest rate one payment may have; 0: none but 1.
+    premium : {"mid", "impact"}
+        What stands for the price: the middle of the book, or what `impact_notional` would trade at.
+    impact_notional : Decimal
+        In the settlement asset.
+    average : {"flat", "linear"}
+        All samples alike, or the n-th n times.
+    sample_s : int
+        Seconds between samples of the premium.
+    pay_on : {"mark", "index"}
+        The price a position is valued at when it pays.
+    """
+
+    model: str = "recorded"
+    interval_h: int = 8
+    offset_h: int = 0
+    period_h: int = 0
+    interest: Decimal = Decimal("0.0001")
+    clamp: Decimal = Decimal("0.0005")
+    cap: Decimal = Decimal(0)
+    premium: str = "mid"
+    impact_notional: Decimal = Decimal(0)
+    average: str = "flat"
+    sample_s: int = 5
+    pay_on: str = "mark"
+
+
 class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One perpetual contract.
 
@@ -145,8 +192,18 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         A margin call is sent when equity falls below maintenance times this; 0 sends none.
     initial_mark : Decimal, optional
         Mark price before the first command.
+    basis_interval_s : int
+        Seconds between samples of the basis, the middle of the book less the index (`median3`, `ema_basis`).
+    basis_samples : int
+        How many of them `median3` averages.
+    basis_tau_s : int
+        Time constant of the moving average of `ema_basis`.
+    basis_band : Decimal
+        How far the averaged basis may take the mark from the index, as a part of it; 0: no limit.
+    closeout_moves_last : bool
+        Whether fills of liquidations are the last price too.
 
-    Source: DESIGN 1, 5, 6; spec CFG-001, INV-002, TIER-001.
+    Source: DESIGN 1, 5, 6, 8; spec CFG-001, INV-002, TIER-001.
     """
 
     symbol: str
@@ -175,6 +232,12 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     adl: AdlPolicy = AdlPolicy()
     contract_size: Decimal = Decimal(1)
     tier_tables: tuple[tuple[Tier, ...], ...] = ()
+    basis_interval_s: int = 1
+    basis_samples: int = 30
+    basis_tau_s: int = 30
+    basis_band: Decimal = Decimal(0)
+    closeout_moves_last: bool = True
+    funding: FundingPolicy = FundingPolicy()
 
 
 class MarketRules(NamedTuple):
@@ -227,6 +290,23 @@ class MarketRules(NamedTuple):
     shortfall: int
     fund_loss_max_quote: int
     adl_gate: int
+    basis_interval_s: int
+    basis_samples: int
+    basis_decay_ppb: int  # what a sample still weighs an interval later
+    basis_band_ppm: int  # 0: none
+    closeout_moves_last: int  # 1: they do
+    funding_model: int
+    funding_interval_s: int
+    funding_offset_s: int
+    funding_period_s: int
+    funding_interest_ppb: int
+    funding_clamp_ppb: int
+    funding_cap_ppb: int
+    funding_premium: int
+    funding_average: int
+    funding_sample_s: int
+    funding_pay_on: int
+    impact_quote: int
     kind: int = 0  # LINEAR or INVERSE
     more_tables: tuple[Tiers, ...] = ()  # like `tiers`: tables 1, 2, ...
 
@@ -234,6 +314,14 @@ class MarketRules(NamedTuple):
     def tables(self) -> tuple[Tiers, ...]:
         """Return all tier tables by their numbers (TIER-001)."""
         return (self.tiers, *self.more_tables)
+
+
+def is_derived(rules: MarketRules) -> bool:
+    """Return whether a market's mark or funding rate depends on more of its past than the state has room for elsewhere.
+
+    Source: MARK-001, FUND-011.
+    """
+    return rules.mark_model >= MARK_MEDIAN3 or rules.funding_model == FUNDING_PREMIUM
 
 
 class Setup(NamedTuple):
@@ -531,7 +619,69 @@ def _build_rules(market: Market, path: str, asset: int, fund: int) -> MarketRule
         more_tables=tables[1:],
         **_read_adl(market, path),
         **_read_stages(market, path),
+        **_read_basis(market, path),
+        **_read_funding(market, path),
     )
+
+
+def _count(value: int, low: int, high: int, path: str) -> int:
+    if not low <= value <= high:
+        raise ConfigError(f"{path}: expected {low} to {high}, got {value}")
+    return value
+
+
+def _read_basis(market: Market, path: str) -> dict[str, int]:
+    """Return how a derived mark averages the basis, and what moves the last price (MARK-002..MARK-006)."""
+    interval = _count(market.basis_interval_s, 1, SECONDS_MAX, f"{path}.basis_interval_s")
+    tau = _count(market.basis_tau_s, 1, SECONDS_MAX, f"{path}.basis_tau_s")
+    # decimals, since a float's exponential may differ from one machine to the next
+    exact = Context(prec=40)
+    decay = exact.multiply(exact.exp(exact.divide(-interval, tau)), PPB)
+    band = _ppm(market.basis_band, f"{path}.basis_band")
+    if not 0 <= band < PPM:
+        raise ConfigError(f"{path}.basis_band: expected 0 to below 1, got {market.basis_band}")
+    return {
+        "basis_interval_s": interval,
+        "basis_samples": _count(market.basis_samples, 1, BASIS_SAMPLES_MAX, f"{path}.basis_samples"),
+        "basis_decay_ppb": int(decay.to_integral_value(ROUND_HALF_EVEN)),
+        "basis_band_ppm": band,
+        "closeout_moves_last": int(market.closeout_moves_last),
+    }
+
+
+def _read_funding(market: Market, path: str) -> dict[str, int]:
+    """Return where funding rates come from (FUND-010..FUND-016)."""
+    policy, path = market.funding, f"{path}.funding"
+    interval_h = _count(policy.interval_h, 1, 24, f"{path}.interval_h")
+    offset_h = _count(policy.offset_h, 0, interval_h - 1, f"{path}.offset_h")
+    period_h = _count(policy.period_h, 0, 24, f"{path}.period_h") or interval_h
+    rates = {name: _ppb(getattr(policy, name), f"{path}.{name}") for name in ("interest", "clamp", "cap")}
+    for name, rate in rates.items():
+        low = -PPB if name == "interest" else 0
+        if not low <= rate <= PPB:
+            raise ConfigError(f"{path}.{name}: expected {low // PPB} to 1, got {getattr(policy, name)}")
+    model = check_policy(f"{path}.model", "funding_model", policy.model)
+    premium = check_policy(f"{path}.premium", "funding_premium", policy.premium)
+    if premium == PREMIUM_IMPACT and market.kind == "inverse":
+        raise ConfigError(f"{path}.premium: 'impact' fills a linear notional, an inverse market takes 'mid'")
+    impact = _units(policy.impact_notional, market.quote_unit, f"{path}.impact_notional")
+    least = 1 if (model, premium) == (FUNDING_PREMIUM, PREMIUM_IMPACT) else 0
+    if not least <= impact <= VALUE_MAX:
+        raise ConfigError(f"{path}.impact_notional: expected {least} to {VALUE_MAX} units, got {impact}")
+    return {
+        "funding_model": model,
+        "funding_interval_s": interval_h * 3600,
+        "funding_offset_s": offset_h * 3600,
+        "funding_period_s": period_h * 3600,
+        "funding_interest_ppb": rates["interest"],
+        "funding_clamp_ppb": rates["clamp"],
+        "funding_cap_ppb": rates["cap"] or PPB,
+        "funding_premium": premium,
+        "funding_average": check_policy(f"{path}.average", "funding_average", policy.average),
+        "funding_sample_s": _count(policy.sample_s, 1, 3600, f"{path}.sample_s"),
+        "funding_pay_on": check_policy(f"{path}.pay_on", "funding_pay_on", policy.pay_on),
+        "impact_quote": impact,
+    }
 
 
 def load_market(path: str | Path) -> Market:
@@ -642,5 +792,12 @@ def _units(number: Decimal, unit: Decimal, path: str) -> int:
 def _ppm(rate: Decimal, path: str) -> int:
     try:
         return rate_to_ppm(rate, "rate")
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _ppb(rate: Decimal, path: str) -> int:
+    try:
+        return count_units(rate, Decimal(1) / PPB, "rate")
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error

@@ -35,13 +35,18 @@ class View(NamedTuple):
     adl: Rows = ()
     # (n, 5): account, asset, market (-1: cross), due_ns (0: the next command), 0 rests / 1 cools; in this order
     resting: Rows = ()
+    # (n, 3): market, place, number, of markets whose mark or funding rate is derived from the past book: at places 0 to
+    # 5 the last funding rate, count, sum and weighted sum of the premium samples, average of the basis and what the
+    # time before its first sample weighs, then the samples of the basis, oldest first
+    averages: Rows = ()
 
 
 WIDTHS = {"clock": 3, "markets": 5, "orders": 7, "positions": 9, "wallets": 4, "funds": 2, "assets": 6, "tables": 2}
 WIDTHS["adl"] = 4 + PEAK_BUCKETS
 WIDTHS["resting"] = 5
+WIDTHS["averages"] = 3
 # Tables that only some policies fill: without rows they are not hashed, so that a policy nobody uses moves no digest.
-OPTIONAL: frozenset[str] = frozenset({"tables", "adl", "resting"})
+OPTIONAL: frozenset[str] = frozenset({"tables", "adl", "resting", "averages"})
 
 
 def compute_digest(view: View) -> str:

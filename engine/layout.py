@@ -231,6 +231,45 @@ MARKET = np.dtype(
         ("shortfall", "<i4"),
         ("adl_gate", "<i4"),
         ("_pad", "<i4"),
+        # parameters again: marks and funding derived from the book
+        ("basis_interval_s", "<i8"),
+        ("basis_samples", "<i8"),
+        ("basis_decay_ppb", "<i8"),
+        ("basis_band_ppm", "<i8"),
+        ("closeout_moves_last", "<i8"),
+        ("funding_model", "<i8"),
+        ("funding_interval_s", "<i8"),
+        ("funding_offset_s", "<i8"),
+        ("funding_period_s", "<i8"),
+        ("funding_interest_ppb", "<i8"),
+        ("funding_clamp_ppb", "<i8"),
+        ("funding_cap_ppb", "<i8"),
+        ("funding_premium", "<i8"),
+        ("funding_average", "<i8"),
+        ("funding_sample_s", "<i8"),
+        ("funding_pay_on", "<i8"),
+        ("impact_quote", "<i8"),
+    ]
+)
+
+# What a market remembers of its past book (MARK-002, FUND-011); the basis samples themselves are in `samples`.
+AVERAGE = np.dtype(
+    [
+        ("rate_ppb", "<i8"),  # the last funding rate
+        ("premium_count", "<i8"),  # samples of the funding interval that runs
+        ("premium_sum_ppb", "<i8"),
+        ("premium_weighted_ppb", "<i8"),  # the first sample once, the second twice, ...
+        ("ema_micro", "<i8"),
+        ("ema_start_ppb", "<i8"),  # what the time before the first sample would still weigh
+        ("ring_offset", "<i8"),  # this market's part of `samples`
+        ("ring_next", "<i8"),  # where in it the next sample goes, over the oldest once it is full
+        ("ring_count", "<i8"),
+        ("ring_sum_half", "<i8"),
+        # the state before the command being applied, where it passes an instant
+        ("has_basis", "<i8"),
+        ("has_premium", "<i8"),
+        ("seen_basis_half", "<i8"),
+        ("seen_premium_ppb", "<i8"),
     ]
 )
 
@@ -287,6 +326,7 @@ HEAD = np.dtype(
         ("allot_loss_quote", "<i8"),
         ("resting_count", "<i8"),
         ("lost_quote", "<i8"),  # what the fills of the present liquidation cost the fund (STAGE-008)
+        ("due_ns", "<i8"),  # when next a sample or a funding is due; no command before it looks further
     ]
 )
 
@@ -334,6 +374,8 @@ class State(NamedTuple):
     uneasy: NDArray[np.int64]  # domains to look at whenever a mark moves, whichever way
     peaks: NDArray[np.int64]  # (markets * PEAK_BUCKETS,) a watched fund's highest balances, by bucket mod PEAK_BUCKETS
     resting: NDArray[np.void]  # HEAP by due time, domains that rest or cool; empty where no policy lets one rest
+    averages: NDArray[np.void]  # (markets,) AVERAGE
+    samples: NDArray[np.int64]  # basis samples in half ticks, a ring for each market marked by `median3`
 
 
 STATE_DTYPES: dict[str, np.dtype[np.void] | np.dtype[np.int32] | np.dtype[np.int64] | np.dtype[np.uint64]] = {
@@ -362,5 +404,7 @@ STATE_DTYPES: dict[str, np.dtype[np.void] | np.dtype[np.int32] | np.dtype[np.int
     "uneasy": np.dtype(np.int64),
     "peaks": np.dtype(np.int64),
     "resting": HEAP,
+    "averages": AVERAGE,
+    "samples": np.dtype(np.int64),
 }
 BOX_WORDS = 2 * len(State._fields) + 3  # address and length of every array and of the events, and who owns those

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from engine import codes
 from engine.audit.books import ceil_div
-from engine.audit.closings import Closings
 from engine.audit.fields import UNNAMED, UNNAMED_ACCEPTED
+from engine.audit.fundings import Fundings
 from engine.audit.state import compare_rows, read_table
 from engine.codes import BUY, CROSS, EXTERNAL, ISOLATED, PPM, PRICE_MAX_LIMIT, SELL
 from engine.contract import Setup
@@ -26,7 +26,7 @@ _OF_DOMAINS = (codes.MARGIN_CALL, codes.LIQUIDATION_STARTED, codes.LIQUIDATION_E
 _FILLS = (codes.TRADE, codes.LIQUIDATION_FILL, codes.ADL_FILL, codes.TAKEOVER)
 
 
-class Auditor(Closings):
+class Auditor(Fundings):
     """Rebuilds every balance from events, and refuses the first event that cannot be true.
 
     Parameters
@@ -60,6 +60,7 @@ class Auditor(Closings):
             codes.HAIRCUT: self._haircut,
             codes.FUNDING_PAYMENT: self._funding_payment,
             codes.TIERS_CHANGED: self._tiers_changed,
+            codes.FUNDING_RATE: self._funding_rate,
         }
 
     # ------------------------------------------------------------ reading
@@ -124,6 +125,8 @@ class Auditor(Closings):
 
     def _check_order(self, event: Any) -> None:
         """Refuse an event that stands between a cause and the payment it announced."""
+        if self._dues:
+            self._check(event, "kind before all have paid", event.kind, codes.FUNDING_PAYMENT)
         liquidation = self._liquidation
         if liquidation is not None and liquidation.credit is not None:
             self._check(event, "kind after a surplus", event.kind, codes.FUND_CREDIT)
@@ -146,6 +149,8 @@ class Auditor(Closings):
         """
         if self._liquidation is not None or self._deficit is not None:
             raise InvariantError(f"command {self.seq}: a liquidation was started and not ended")
+        if self._dues:
+            raise InvariantError(f"command {self.seq}: funding was announced and account {self._dues[-1][0]} not paid")
         self.add_up()
         for market, total in enumerate(self.quantities):
             if total:
@@ -239,17 +244,6 @@ class Auditor(Closings):
         is_table = 0 <= event.code < len(self._rules(event.market).tables) and event.code != before
         self._expect(event, "code", event.code, before, is_table)
         self.tables[event.market] = event.code
-
-    def _funding_payment(self, event: Any) -> None:
-        """Book a payment; its rate is in no event, so that only its place and its rounding account are checked."""
-        holding = self._holding(event.account, event.market)
-        is_isolated = holding.mode == ISOLATED
-        self._check(event, "qty_lot", event.qty_lot, holding.qty)
-        self._check(event, "mark_tick", event.mark_tick, self.marks[event.market])
-        self._check(event, "margin_quote", event.margin_quote, event.amount_quote if is_isolated else 0)
-        holding.margin += event.margin_quote
-        self._pay(event.account, event.market, event.amount_quote - event.margin_quote)
-        self.sums[self._rules(event.market).asset].rounding -= event.amount_quote
 
     # ------------------------------------------------------------ against a state
 

@@ -34,6 +34,7 @@ _NAMED = {
     codes.HAIRCUT: "account market amount_quote order_id margin_quote count",
     codes.FUNDING_PAYMENT: "account market amount_quote qty_lot margin_quote mark_tick",
     codes.TIERS_CHANGED: "market code rank",
+    codes.FUNDING_RATE: "market amount_quote other_amount_quote price_tick mark_tick",
 }
 _NAMED_ACCEPTED = {
     codes.PLACE: "side order_id price_tick qty_lot flags",

@@ -127,6 +127,21 @@ def mul_mod(a, b, c):
     return np.int64(rest_wide(np.int64(high), np.int64(low), c))
 
 
+@hot
+def mul_div_half_even(a, b, c):
+    """Return a x b / c for c > 0, rounded half-even; 2 a fits 63 bits.
+
+    Source: NUM-004.
+    """
+    doubled = mul_div_floor(2 * a, b, c)
+    whole = doubled >> 1
+    if doubled & 1 == 0:
+        return whole
+    if mul_div_ceil(2 * a, b, c) == doubled:
+        return whole + (whole & 1)
+    return whole + 1
+
+
 @inlined
 def saturate(x):
     """Hold a score or ratio within +-2**62.

@@ -129,7 +129,8 @@ def settle_fill(st, slot, maker, lots, worth, tick):
     change = settle_lots(st, slot, lots, worth + left_over - to_fund)
     maker_change, maker_fee = fill_maker(st, maker, lots)
     st.wallets[wallet_index(st, slot)]["last_market"] = market
-    rules["last_tick"] = price_tick
+    if rules["closeout_moves_last"] != 0:
+        rules["last_tick"] = price_tick
     deficit_id = next_deficit(st) if surplus < 0 else np.int64(0)
     event = emit(st, LIQUIDATION_FILL, 0, market, account)
     event["other"] = other

@@ -39,7 +39,7 @@ from engine.codes import (
 from engine.kernels.box import Keeper, fetch_record, lend_events, open_box, prefetch
 from engine.kernels.emit import emit, finish_event
 from engine.kernels.fund import add_to_fund
-from engine.kernels.funding import pay_funding
+from engine.kernels.funding import check_funding, look_around, settle_funding, take_samples
 from engine.kernels.idmap import home_of
 from engine.kernels.orders import (
     accept_amount,
@@ -143,7 +143,7 @@ def apply_feed(st, kind, command):
     if kind == INDEX:
         return apply_index(st, command)
     if kind == FUNDING:
-        return pay_funding(st, command)
+        return check_funding(st, command)
     if kind == FUND_DEPOSIT:
         return deposit_to_fund(st, command)
     if kind == SET_TIERS:
@@ -192,6 +192,9 @@ def step(st, command):
     kind = np.int64(command["kind"])
     head["seq"] += 1
     head["queue_live"] = 0
+    is_due = command["ts_ns"] >= head["due_ns"]
+    if is_due:
+        look_around(st, command["ts_ns"])
     code = check_command(st, command, last_ns)
     if code == OK:
         head["ts_ns"] = command["ts_ns"]
@@ -202,7 +205,11 @@ def step(st, command):
         return OK
     if head["watch_count"] > 0:
         roll_watches(st)
+    if is_due:
+        take_samples(st, last_ns)
     follow_last(st)
+    if is_due or kind == FUNDING:
+        settle_funding(st, command, last_ns)
     status = run_triggers(st)
     if head["fault"] != 0:
         status = BROKEN_MONEY

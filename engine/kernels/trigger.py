@@ -36,6 +36,7 @@ from engine.kernels.margin import (
     value_at,
     value_at_mark,
 )
+from engine.kernels.marks import derive_mark
 from engine.kernels.queue import refresh_domain
 from engine.kernels.tables import put_in_force, widen
 from engine.layout import CALLED, NIL, PENDING, RESTING, TOUCHED, UNEASY
@@ -471,14 +472,15 @@ def pop_best(st, ladder, tick):
 @helper
 @phase("triggers")
 def follow_last(st):
-    """Let the marks of markets marked by their last trade follow it.
+    """Let the marks that are derived from the last trade and the book follow them.
 
-    Source: STEP-002.
+    Source: STEP-002, MARK-001.
     """
     for market in range(st.head[0]["market_count"]):
-        rules = st.markets[market]
-        if rules["mark_model"] == MARK_LAST and rules["last_tick"] > 0:
-            set_mark(st, market, rules["last_tick"])
+        if st.markets[market]["mark_model"] >= MARK_LAST:
+            tick = derive_mark(st, market)
+            if tick > 0:
+                set_mark(st, market, tick)
 
 
 @helper

@@ -48,6 +48,7 @@ from engine.reference.ledger import (
     count_open_interest,
     count_reducible,
     emit,
+    find_funding_price,
     open_part,
     raise_fund,
     select_tier,
@@ -613,10 +614,12 @@ def print(state: State, command: Command) -> int:
 def funding(state: State, command: Command) -> int:
     """Check a funding rate; the payments follow the mark in the step.
 
-    Source: FUND-001, STEP-001.
+    Source: FUND-001, FUND-016, STEP-001.
     """
     if not -PPB <= command.amount_quote <= PPB:
         return codes.BAD_AMOUNT
+    if not find_funding_price(state, command.market):
+        return codes.NO_MARK
     return check_known_mark(state, command.market)
 
 

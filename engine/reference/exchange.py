@@ -11,19 +11,20 @@ from engine import codes
 from engine.codes import (
     BUY,
     EXTERNAL,
-    FUNDING,
     PEAK_BUCKETS,
     PRICE_PREVIOUS,
     SATURATED,
     SELL,
 )
-from engine.contract import Setup
+from engine.contract import Setup, is_derived
 from engine.errors import InvariantError
 from engine.reference.adl import count_lights, rank_candidates
 from engine.reference.book import Order
 from engine.reference.commands import COMMANDS, Command, check_common
+from engine.reference.funding import settle_funding
 from engine.reference.ledger import (
     Asset,
+    Average,
     Event,
     Fund,
     Position,
@@ -31,7 +32,6 @@ from engine.reference.ledger import (
     count_open_interest,
     emit,
     open_state,
-    pay_funding,
     roll_watches,
 )
 from engine.reference.margin import (
@@ -39,6 +39,7 @@ from engine.reference.margin import (
     find_bankruptcy_price,
     find_liquidation_price,
 )
+from engine.reference.marks import observe_markets, take_bases
 from engine.reference.risk import follow_last, settle_triggers
 from engine.reference.wake import list_resting, wake_domains
 from engine.reference.watch import Watch
@@ -69,6 +70,7 @@ class ReferenceExchange:
         state.seq += 1
         state.event_ts_ns = command.ts_ns
         state.events = []
+        seen = observe_markets(state, command.ts_ns)
         code = check_common(state, command)
         if code == 0:
             code = COMMANDS[command.kind](state, command)
@@ -83,11 +85,12 @@ class ReferenceExchange:
                 order_id=command.order_id,
             )
             return state.events
-        state.ts_ns = command.ts_ns
+        before_ns, state.ts_ns = state.ts_ns, command.ts_ns
         roll_watches(state)
+        take_bases(state, seen, before_ns)
         follow_last(state)
-        if command.kind == FUNDING:
-            pay_funding(state, command.market, command.amount_quote)
+        settle_funding(state, command, seen, before_ns)
+        follow_last(state)
         # whatever moves a mark or money says so; without a word nobody's standing has changed
         if wake_domains(state) or state.events:
             settle_triggers(state)
@@ -143,6 +146,7 @@ class ReferenceExchange:
             [(market, table) for market, table in enumerate(state.tables) if table],
             self._view_adl(),
             list_resting(state),
+            self._view_averages(),
         )
 
     def _view_adl(self) -> list[tuple[int, ...]]:
@@ -158,6 +162,21 @@ class ReferenceExchange:
                 rows.append((market, previous, int(watch.is_active), watch.bucket, *watch.list_highest()))
             elif is_priced:
                 rows.append((market, previous, 0, 0, *[0] * PEAK_BUCKETS))
+        return rows
+
+    def _view_averages(self) -> list[tuple[int, ...]]:
+        """Return what derived marks and funding rates remember.
+
+        Source: MARK-001, FUND-011.
+        """
+        rows: list[tuple[int, ...]] = []
+        for market, average in enumerate(self.state.averages):
+            if is_derived(self.state.rules(market)):
+                samples = average.premiums
+                weighted = sum(place * premium for place, premium in enumerate(samples, 1))
+                numbers = [average.rate_ppb, len(samples), sum(samples), weighted]
+                numbers += [average.ema_micro, average.ema_start_ppb, *average.bases]
+                rows += [(market, place, number) for place, number in enumerate(numbers)]
         return rows
 
     def _view_positions(self) -> list[tuple[int, ...]]:
@@ -241,6 +260,7 @@ class ReferenceExchange:
             "watches": [[market, asdict(watch)] for market, watch in state.watches.items()],
             "resting": [[*domain, *rest] for domain, rest in state.resting.items()],
             "cooling": [[*domain, due] for domain, due in state.cooling.items()],
+            "averages": [asdict(average) for average in state.averages],
         }
 
     @classmethod
@@ -268,6 +288,10 @@ class ReferenceExchange:
         state.watches = {market: Watch(**watch) for market, watch in saved["watches"]}
         state.resting = {Domain(*row[:3]): (row[3], row[4]) for row in saved["resting"]}
         state.cooling = {Domain(*row[:3]): row[3] for row in saved["cooling"]}
+        state.averages = [
+            Average(**{**fields, "premiums": list(fields["premiums"]), "bases": list(fields["bases"])})
+            for fields in saved["averages"]
+        ]
         return made
 
     def copy(self) -> "ReferenceExchange":

@@ -12,8 +12,10 @@ from engine.codes import (
     FUND_CREDIT,
     FUND_DEBIT,
     FUNDING_PAYMENT,
+    FUNDING_RATE,
     ISOLATED,
     LINEAR,
+    PAY_ON_INDEX,
     PPB,
     PPM,
     TRIGGER_DRAWDOWN,
@@ -96,6 +98,17 @@ class Asset:
 
 
 @dataclass(slots=True)
+class Average:
+    """What a market remembers of its past book (MARK-002, FUND-011)."""
+
+    rate_ppb: int = 0  # the last funding rate
+    premiums: list[int] = field(default_factory=list)  # samples of the funding interval that runs, per 10^9
+    ema_micro: int = 0
+    ema_start_ppb: int = PPB
+    bases: list[int] = field(default_factory=list)  # the last samples of the basis in half ticks, oldest first
+
+
+@dataclass(slots=True)
 class State:
     """Everything one exchange knows."""
 
@@ -107,6 +120,7 @@ class State:
     funds: list[Fund]
     assets: list[Asset]
     tables: list[int]  # the tier table in force, per market
+    averages: list[Average]
     seq: int = 0
     ts_ns: int = 0
     deficit_id: int = 0
@@ -169,6 +183,7 @@ def open_state(setup: Setup) -> State:
             for market, rules in enumerate(setup.markets)
             if rules.adl_trigger == TRIGGER_DRAWDOWN
         },
+        averages=[Average() for _ in setup.markets],
     )
 
 
@@ -374,19 +389,38 @@ def count_reducible(state: State, account: int, market: int, side: int) -> int:
     return abs(held.qty_lot) if held is not None and held.qty_lot * side < 0 else 0
 
 
-def pay_funding(state: State, market: int, rate_ppb: int) -> None:
-    """Let every position of a market pay or receive; what rounding leaves goes to the rounding account.
+def find_funding_price(state: State, market: int) -> int:
+    """Return the price that positions are valued at when they pay funding, 0 where it is not known yet.
+
+    Source: FUND-016.
+    """
+    pays_on_index = state.rules(market).funding_pay_on == PAY_ON_INDEX
+    return state.indexes[market] if pays_on_index else state.marks[market]
+
+
+def pay_funding(state: State, market: int, rate_ppb: int, premium_ppb: int = 0) -> None:
+    """Announce a rate and let every position of a market pay or receive; what rounding leaves goes to rounding.
 
     `received` is floored: a payer's magnitude is thereby rounded up and a receiver's down.
 
-    Source: FUND-001, NUM-004, INV-004.
+    Source: FUND-001, FUND-010, FUND-016, NUM-004, INV-004.
     """
-    asset = state.rules(market).asset
+    asset, price = state.rules(market).asset, find_funding_price(state, market)
+    state.averages[market].rate_ppb = rate_ppb
+    emit(
+        state,
+        FUNDING_RATE,
+        market=market,
+        amount_quote=rate_ppb,
+        other_amount_quote=premium_ppb,
+        price_tick=price,
+        mark_tick=state.marks[market],
+    )
     for account in [EXTERNAL, *state.list_accounts()]:
         position = state.positions.get((account, market))
         if position is None or position.qty_lot == 0:
             continue
-        notional = compute_notional(state, market, state.marks[market], position.qty_lot)
+        notional = compute_notional(state, market, price, position.qty_lot)
         received = -rate_ppb * sign(position.qty_lot) * notional // PPB
         if received == 0:
             continue

@@ -203,7 +203,7 @@ def walk_book(state: State, attempt: Attempt, closing: Closing) -> int:
 def fill_liquidation(state: State, closing: Closing, maker: Order, qty_lot: int) -> None:
     """Book one fill of a liquidation: the account's side at its share of the bankruptcy value, the rest by policy.
 
-    Source: LIQ-005, LIQ-006, LIQ-007, STAGE-007, DEF-001.
+    Source: LIQ-005, LIQ-006, LIQ-007, STAGE-007, DEF-001, MARK-006.
     """
     market, account, price = closing.market, closing.domain.account, maker.price_tick
     rules = state.rules(market)
@@ -220,6 +220,8 @@ def fill_liquidation(state: State, closing: Closing, maker: Order, qty_lot: int)
     state.assets[rules.asset].fees_quote += fee
     maker_account, maker_id = maker.account, maker.order_id
     maker_fee, maker_margin = fill_maker(state, maker, qty_lot)
+    if rules.closeout_moves_last:
+        state.lasts[market] = price
     deficit_id = take_deficit_id(state) if gain < 0 else 0
     emit(
         state,

@@ -95,33 +95,33 @@ def count_fillable(state: State, maker: Order) -> int:
 
 
 def fill_maker(state: State, maker: Order, qty_lot: int) -> tuple[int, int]:
-    """Book the resting order's side of a fill, take the quantity off the book, and set the last price.
+    """Book the resting order's side of a fill, and take the quantity off the book.
 
     Returns
     -------
     tuple of int
         The maker's fee, and the change of its isolated margin.
 
-    Source: STEP-002, POS-005.
+    Source: POS-005.
     """
     fee_ppm = state.rules(maker.market).maker_fee_ppm
     booked = apply_fill(state, maker.account, maker.market, maker.side, qty_lot, maker.price_tick, fee_ppm)
     maker.qty_lot -= qty_lot
     if maker.qty_lot == 0:
         drop_order(state, maker)
-    state.lasts[maker.market] = maker.price_tick
     return booked
 
 
 def trade(state: State, account: int, order_id: int, maker: Order, qty_lot: int) -> None:
     """Let an incoming order trade with a resting one, at the resting order's price.
 
-    Source: MATCH-001, POS-005.
+    Source: MATCH-001, POS-005, STEP-002.
     """
     market = maker.market
     taker_ppm = state.rules(market).taker_fee_ppm
     fee, margin = apply_fill(state, account, market, -maker.side, qty_lot, maker.price_tick, taker_ppm)
     maker_fee, maker_margin = fill_maker(state, maker, qty_lot)
+    state.lasts[market] = maker.price_tick
     emit(
         state,
         TRADE,

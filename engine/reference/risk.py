@@ -1,11 +1,12 @@
 """Who is in trouble: the mark, the trigger rounds, margin calls."""
 
-from engine.codes import MARGIN_CALL, MARK_LAST, MARK_MOVED, PPM, ROUNDS_MAX, TIERS_CHANGED
+from engine.codes import MARGIN_CALL, MARK_MOVED, PPM, ROUNDS_MAX, TIERS_CHANGED
 from engine.errors import InvariantError
 from engine.reference.closing import report_domain
 from engine.reference.ledger import Position, State, Wallet, emit
 from engine.reference.liquidation import liquidate_domain
 from engine.reference.margin import compute_equity, compute_maintenance, compute_ratio, is_liquidatable, list_domains
+from engine.reference.marks import derive_mark
 
 
 def move_mark(state: State, market: int, price_tick: int) -> None:
@@ -31,13 +32,14 @@ def change_table(state: State, market: int, table: int) -> None:
 
 
 def follow_last(state: State) -> None:
-    """Compare the mark with the last trade in every market whose mark is the last trade, in index order.
+    """Compare the mark with what the last trade and the book make of it where it is derived, markets in index order.
 
-    Source: STEP-002.
+    Source: STEP-002, MARK-001.
     """
-    for market, rules in enumerate(state.setup.markets):
-        if rules.mark_model == MARK_LAST and state.lasts[market]:
-            move_mark(state, market, state.lasts[market])
+    for market in range(len(state.setup.markets)):
+        price = derive_mark(state, market)
+        if price:
+            move_mark(state, market, price)
 
 
 def settle_triggers(state: State) -> None:

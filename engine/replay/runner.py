@@ -337,7 +337,8 @@ def build_opening(plan: Plan, tape: Feed, setup: Setup, ts_ns: int) -> tuple[Com
     """Return the commands before the tape: first marks, funds, population.
 
     A market whose file has an `initial_mark` needs no other.  The mark comes as what its mark model listens to: a
-    `mark`, an `index`, or for `last` a print of one lot, which meets an empty book.
+    `mark`, an `index`, or for `last` a print of one lot, which meets an empty book; the models that average the basis
+    start on the index.
 
     Returns
     -------
@@ -358,7 +359,7 @@ def build_opening(plan: Plan, tape: Feed, setup: Setup, ts_ns: int) -> tuple[Com
     for market, rules in enumerate(setup.markets):
         if not ticks[market] and found[market]:
             ticks[market] = found[market]
-            rows.append(((MARK, INDEX, PRINT)[rules.mark_model], market, found[market], 0))
+            rows.append(((MARK, INDEX, PRINT, INDEX, INDEX)[rules.mark_model], market, found[market], 0))
     for name, amount in plan.funds.items():
         if name not in setup.funds:
             raise ConfigError(f"--fund: unknown fund '{name}', known: {', '.join(setup.funds)}")

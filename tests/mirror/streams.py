@@ -8,15 +8,17 @@ import random
 from dataclasses import dataclass
 from decimal import Decimal
 
+import msgspec
 import numpy as np
 from hypothesis import strategies as st
 from msgspec import structs
 
 from engine import codes
-from engine.contract import AdlPolicy, Market, Setup, Tier, build_setup
+from engine.contract import AdlPolicy, FundingPolicy, Market, Setup, Tier, build_setup, is_derived
 from engine.layout import COMMAND
 
 FIELDS = tuple(name for name in COMMAND.names if not name.startswith("_"))
+SECOND, HOUR = 10**9, 3_600 * 10**9
 LARGE = 29_999_999_999  # money per tick and lot at which products with a rate pass 2^63
 
 
@@ -87,7 +89,7 @@ def make_market(index, rng, scale=1):
         default_leverage=rng.choice((5, 10, 20)),
         margin_mode=rng.choice(("cross", "cross", "isolated")),
         margin_call=Decimal(rng.choice(("1.25", "2", "0"))),
-        mark_model=rng.choice(codes.MARK_MODELS),
+        mark_model=rng.choice(codes.MARK_MODELS[:3]),
         initial_mark=rng.choice((None, Decimal(100 * multiplier))),
         adl=AdlPolicy(fees=rng.choice(("on", "on", "off"))),
     )
@@ -188,8 +190,42 @@ def draw_stages(rng, market):
     return replace_market(market, liquidation=liquidation, adl=adl)
 
 
+def draw_marks(rng, market):
+    """Derive the mark, the funding rate, or both from the book."""
+    if rng.random() < 0.5:
+        return market
+    scale = LARGE if market.tick_size >= LARGE else 1
+    model = rng.choice((market.mark_model, "median3", "median3", "ema_basis", "ema_basis"))
+    funding = FundingPolicy(
+        model=rng.choice(("recorded", "premium", "premium")),
+        interval_h=rng.choice((1, 2, 8)),
+        offset_h=rng.choice((0, 0, 1)) if rng.random() < 0.3 else 0,
+        period_h=rng.choice((0, 0, 8, 24)),
+        interest=Decimal(rng.choice(("0.0001", "0", "-0.003", "0.02"))),
+        clamp=Decimal(rng.choice(("0.0005", "0", "0.01", "1"))),
+        cap=Decimal(rng.choice(("0", "0", "0.04", "0.000000001"))),
+        premium=rng.choice(("mid", "impact")) if market.kind == "linear" else "mid",
+        impact_notional=Decimal(rng.choice((1, 90, 700, 5000)) * scale),
+        average=rng.choice(("flat", "linear")),
+        sample_s=rng.choice((1, 60, 600, 3600)),
+        pay_on=rng.choice(("mark", "index")),
+    )
+    if funding.offset_h >= funding.interval_h:
+        funding = msgspec.structs.replace(funding, offset_h=0)
+    return replace_market(
+        market,
+        mark_model=model,
+        basis_interval_s=rng.choice((1, 3, 60)),
+        basis_samples=rng.choice((1, 3, 30)),
+        basis_tau_s=rng.choice((1, 30, 150)),
+        basis_band=Decimal(rng.choice(("0", "0", "0.005", "0.1"))),
+        closeout_moves_last=rng.random() < 0.7,
+        funding=funding,
+    )
+
+
 # Functions (rng, market) -> market that choose policies; about half of the markets keep the defaults.
-POLICY_DRAWS = (draw_inverse, draw_tables, draw_adl, draw_stages)
+POLICY_DRAWS = (draw_inverse, draw_tables, draw_adl, draw_stages, draw_marks)
 
 
 def replace_market(market, **changes):
@@ -252,9 +288,32 @@ class Storm:
             self.add(codes.MARK, market=market, price_tick=price_tick)
         elif model == codes.MARK_INDEX:
             self.add(codes.INDEX, market=market, price_tick=price_tick)
+        elif model != codes.MARK_LAST:
+            self.move_market(market, price_tick)
         else:
             qty = self.rng.choice((1, 1, 10, 60))
             self.add(codes.PRINT, market=market, price_tick=price_tick, qty_lot=qty, side=self.pick_side())
+
+    def move_market(self, market, price_tick):
+        """Move what a mark is derived from: the index, and mostly the touch of the book and the last trade with it."""
+        if self.rng.random() < 0.9:
+            self.add(codes.INDEX, market=market, price_tick=price_tick)
+        for side in (codes.BUY, codes.SELL):
+            if self.rng.random() < 0.6:
+                price = price_tick - side * self.rng.choice((-4, 0, 1, 1, 2, 9))
+                qty = self.rng.choice((0, 1, 2, 5)) * self.thinness
+                self.add(codes.LEVEL, market=market, side=side, price_tick=price, qty_lot=qty)
+        if self.rng.random() < 0.5:
+            self.add(codes.PRINT, market=market, price_tick=price_tick, qty_lot=1, side=self.pick_side())
+
+    def wait(self, dice):
+        """Let time pass where a mark or a funding rate depends on it; some of it by a command of its own."""
+        if dice.random() < 0.3:
+            steps = (1, 999_999_999, SECOND, 7 * SECOND, 61 * SECOND, 1_200 * SECOND, 3 * HOUR, 30 * HOUR, 9_000 * HOUR)
+            self.ts_ns += dice.choices(steps, (4, 4, 9, 9, 9, 9, 9, 3, 1))[0]
+            self.ts_ns += -self.ts_ns % SECOND if dice.random() < 0.3 else 0
+            if dice.random() < 0.3:
+                self.add(codes.CLOCK)
 
     # ------------------------------------------------------------ what may happen
 
@@ -470,7 +529,7 @@ class Storm:
         amount = self.money(self.rng.choice((0, 5, 50, self.wealth)))
         self.add(codes.ASSIGN, account=self.pick_account(), market=market, amount_quote=amount, **fields)
 
-    def wait(self):
+    def sleep(self):
         """Let minutes or hours pass: what is timed falls due."""
         self.ts_ns += self.rng.choice((20, 61, 600, 3_700, 40_000)) * 1_000_000_000
         self.add(codes.CLOCK)
@@ -541,7 +600,7 @@ WEIGHTS = {
     Storm.settings: 2,
     Storm.funding: 3,
     Storm.assign: 4,
-    Storm.wait: 2,
+    Storm.sleep: 2,
     Storm.nonsense: 3,
     Storm.almost: 2,
     Storm.set_tiers: 2,
@@ -553,8 +612,11 @@ def random_stream(seed, setup, steps, accounts=8):
     storm = Storm(seed, setup, accounts)
     storm.open_day()
     scale = [weight * storm.rng.choice((0.3, 1, 1, 2)) for weight in WEIGHTS.values()]
+    dice = random.Random(f"time {seed}")
     while len(storm.commands) < steps:
         storm.ts_ns += storm.rng.choice((0, 0, 1, 1_000_000))
+        if any(is_derived(rules) for rules in setup.markets):
+            storm.wait(dice)
         storm.rng.choices(list(WEIGHTS), scale)[0](storm)
     return storm.commands[:steps]
 

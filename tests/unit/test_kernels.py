@@ -1,11 +1,12 @@
 """The kernels' own structures against the plainest Python: products, bitmaps, ladders, id map, heap."""
 
 import random
+from fractions import Fraction
 
 import numba
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from engine import codes
@@ -70,6 +71,28 @@ def test_rests_are_exact(a, b, c):
     Source: NUM-004.
     """
     assert rest_of(np.int64(a), np.int64(b), np.int64(c)) == a * b % c
+
+
+def half_even_of(a, b, c):
+    return fixed.mul_div_half_even(a, b, c)
+
+
+@given(st.integers(-(2**61), 2**61), INT, st.integers(1, 2**62))
+@example(1, 1, 2)
+@example(3, 1, 2)
+@example(-1, 1, 2)
+@example(-3, 1, 2)
+@example(-5, 7, 10)  # -3.5 to -4
+@example(2**61, 2**61, 2**62 - 1)
+@example(5, 2**60, 2**61)
+def test_nearest_products_are_exact(a, b, c):
+    """The nearest whole number to a x b / c, halves to the even one, as exact fractions round; within 2**61.
+
+    Source: NUM-004.
+    """
+    expected = round(Fraction(a * b, c))
+    assume(abs(expected) < 2**61)
+    assert half_even_of(np.int64(a), np.int64(b), np.int64(c)) == expected
 
 
 @numba.njit

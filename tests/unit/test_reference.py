@@ -1325,15 +1325,16 @@ def test_funding():
     events = desk.send(codes.FUNDING, amount_quote=7_000_000)
     # 0.7 %: account 1 pays ceil(495 x 0.007) = ceil(3.465) = 4, account 2 gets floor(297 x 0.007 = 2.079) = 2, the
     # outside floor(198 x 0.007 = 1.386) = 1; 4 - 3 = 1 is rounding.
-    assert [fields(e, "account", "amount_quote", "margin_quote", "qty_lot") for e in events] == [
+    assert fields(events[0], "kind", "amount_quote", "price_tick") == (codes.FUNDING_RATE, 7_000_000, 99)
+    assert [fields(e, "account", "amount_quote", "margin_quote", "qty_lot") for e in events[1:]] == [
         (0, 1, 0, -2),
         (1, -4, -4, 5),
         (2, 2, 0, -3),
     ]
     assert desk.asset().rounding_quote == 1
     assert desk.holding(1)[2] == 46
-    assert desk.send(codes.FUNDING, amount_quote=1) != []  # one unit is still owed by payers
-    assert [e.amount_quote for e in desk.send(codes.FUNDING, amount_quote=-1)] == [-1, -1]  # shorts pay, 1 gets 0
+    assert len(desk.send(codes.FUNDING, amount_quote=1)) == 2  # one unit is still owed by the payer
+    assert [e.amount_quote for e in desk.send(codes.FUNDING, amount_quote=-1)[1:]] == [-1, -1]  # shorts pay, 1 gets 0
     assert rejects(desk.send(codes.FUNDING, amount_quote=10**9 + 1)) == "bad_amount"
     desk = Desk(market(initial_mark=None))
     assert rejects(desk.send(codes.FUNDING, amount_quote=1)) == "no_mark"
@@ -1370,7 +1371,7 @@ def test_conserved_in_every_example_and_rebuilt_from_events():
 
 
 def test_the_view_has_the_digests_widths():
-    """STATE-001: seven tables of integers, hashed alike for the same state only."""
+    """STATE-001: tables of integers, hashed alike for the same state only."""
     desk = make_long_in_trouble()
     view = View(*desk.exchange.view())
     for table, width in zip(view, WIDTHS.values(), strict=True):

@@ -198,7 +198,16 @@ def test_chunks_do_not_matter(monkeypatch):
 # ---------------------------------------------------------------- openings
 
 
-@pytest.mark.parametrize(("model", "kind"), [("recorded", MARK), ("index", INDEX), ("last", PRINT)])
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        ("recorded", MARK),
+        ("index", INDEX),
+        ("last", PRINT),
+        ("median3", INDEX),
+        ("ema_basis", INDEX),
+    ],
+)
 def test_the_first_mark_comes_as_the_model_listens(model, kind):
     """Whatever makes the mark, it stands before the population (POP-001, STEP-002)."""
     plan = make_plan()
