@@ -43,6 +43,7 @@ STP_OLDEST = 32  # ... the resting one; both bits: both orders
 # margin modes
 CROSS = 0
 ISOLATED = 1
+PORTFOLIO = 2  # of an account's whole cross domain in an asset, not of a position (PORT-002)
 
 # ---------------------------------------------------------------- events (EVT-001)
 ACCEPTED = 1
@@ -116,7 +117,7 @@ MARK_RECORDED, MARK_INDEX, MARK_LAST = 0, 1, 2
 POLICIES: dict[str, tuple[str, ...]] = {
     "kind": ("linear",),
     "mark_model": MARK_MODELS,
-    "margin_mode": ("cross", "isolated"),
+    "margin_mode": ("cross", "isolated", "portfolio"),
     "refill": ("tape",),
     "cancel": ("account",),
     "size": ("full",),
@@ -143,6 +144,7 @@ SATURATED = 1 << 62  # scores and ratios stop here (NUM-005)
 PRICE_MAX_LIMIT = (1 << 31) - 1
 MARKETS_MAX = 16
 TIERS_MAX = 64
+MOVES_MAX = 64  # price moves of a portfolio grid (PORT-001)
 
 COMMAND_NAMES: dict[int, str] = {
     PLACE: "place",

@@ -8,12 +8,13 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from engine.codes import MARKETS_MAX, POLICIES, PPM, PRICE_MAX_LIMIT, TIERS_MAX, VALUE_MAX
+from engine.codes import CROSS, MARKETS_MAX, MOVES_MAX, POLICIES, PORTFOLIO, PPM, PRICE_MAX_LIMIT, TIERS_MAX, VALUE_MAX
 from engine.errors import ConfigError
 from engine.units import count_units, rate_to_ppm
 
@@ -60,6 +61,24 @@ class AdlPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     lights: str = "rank"
 
 
+class PortfolioPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a portfolio's underlying is held against; the same in all its markets (PORT-001).
+
+    Parameters
+    ----------
+    moves : tuple of Decimal
+        Price moves as fractions of the mark, rising, some below and some above 0.
+    contingency : Decimal
+        Part of the gross notional that is charged whatever offsets.
+    initial : Decimal
+        Initial margin as a multiple of maintenance, at least 1.
+    """
+
+    moves: tuple[Decimal, ...] = tuple(Decimal(move) / 100 for move in (-12, -8, -4, 4, 8, 12))
+    contingency: Decimal = Decimal("0.005")
+    initial: Decimal = Decimal("1.3")
+
+
 class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One perpetual contract.
 
@@ -79,6 +98,11 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         A margin call is sent when equity falls below maintenance times this; 0 sends none.
     initial_mark : Decimal, optional
         Mark price before the first command.
+    underlying : str
+        What the price is of; markets of one underlying and asset offset each other in portfolio mode.  Empty: the
+        symbol.
+    portfolio : PortfolioPolicy, optional
+        Price moves for accounts in portfolio mode; without one the settlement asset has no such mode.
 
     Source: DESIGN 1, 5, 6; spec CFG-001.
     """
@@ -107,6 +131,8 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     refill: str = "tape"
     liquidation: LiquidationPolicy = LiquidationPolicy()
     adl: AdlPolicy = AdlPolicy()
+    underlying: str = ""
+    portfolio: PortfolioPolicy | None = None
 
 
 class MarketRules(NamedTuple):
@@ -125,12 +151,17 @@ class MarketRules(NamedTuple):
     order_collar_ppm: int
     liquidation_collar_ppm: int
     leverage_ppm: int  # 1e6 / default leverage, rounded up
-    margin_mode: int
+    margin_mode: int  # of a position: CROSS or ISOLATED
     mark_model: int
     initial_mark_tick: int  # 0: none
     adl_fees: int  # 1: on
     call_ppm: int
     tiers: tuple[tuple[int, int, int, int], ...]  # floor_quote, initial_ppm, maintenance_ppm, deduction_quote
+    underlying: int  # equal for what offsets in portfolio mode: one settlement asset, one name
+    start_mode: int  # margin mode of an account at first: CROSS, ISOLATED or PORTFOLIO
+    moves_ppm: tuple[int, ...]  # rising; empty: no portfolio mode
+    contingency_ppm: int
+    portfolio_initial_ppm: int  # initial margin as a multiple of maintenance
 
 
 class Setup(NamedTuple):
@@ -141,6 +172,10 @@ class Setup(NamedTuple):
     asset_units: tuple[Decimal, ...]
     funds: tuple[str, ...]
     fund_assets: tuple[int, ...]
+
+    def starts_as_portfolio(self, asset: int) -> bool:
+        """Return whether accounts are in portfolio mode in an asset until they choose otherwise (PORT-002)."""
+        return any(rules.asset == asset and rules.start_mode == PORTFOLIO for rules in self.markets)
 
 
 def check_policy(path: str, group: str, value: str) -> int:
@@ -223,6 +258,7 @@ def build_setup(markets: Sequence[Market], where: str = "market") -> Setup:
         call = next(rule.call_ppm for rule in rules if rule.asset == asset)
         if rules[-1].call_ppm != call:
             raise ConfigError(f"{path}.margin_call: all markets settling in {market.settle} share one level")
+    rules = _join_underlyings(markets, rules, where)
     return Setup(tuple(rules), tuple(assets), tuple(units), tuple(funds), tuple(fund_assets))
 
 
@@ -310,13 +346,69 @@ def _build_rules(market: Market, path: str, asset: int, fund: int) -> MarketRule
         open_interest_max_lot=sizes.interest,
         **_read_rates(market, path),
         leverage_ppm=-(-PPM // market.default_leverage),
-        margin_mode=check_policy(f"{path}.margin_mode", "margin_mode", market.margin_mode),
         mark_model=check_policy(f"{path}.mark_model", "mark_model", market.mark_model),
         initial_mark_tick=sizes.initial_mark,
         adl_fees=1 - check_policy(f"{path}.adl.fees", "adl_fees", market.adl.fees),
         call_ppm=call,
         tiers=tiers,
+        **_read_portfolio(market, path, call),
     )
+
+
+def _read_portfolio(market: Market, path: str, call_ppm: int) -> dict[str, Any]:
+    """Return the margin mode and the portfolio grid in integers, the underlying not yet numbered (PORT-001, PORT-002).
+
+    No requirement may reach the notional: an equity that falls with a mark would not fall below it for good.
+    """
+    start_mode = check_policy(f"{path}.margin_mode", "margin_mode", market.margin_mode)
+    fields = {"underlying": 0, "start_mode": start_mode, "margin_mode": CROSS if start_mode == PORTFOLIO else start_mode}
+    grid = market.portfolio
+    if grid is None:
+        return fields | {"moves_ppm": (), "contingency_ppm": 0, "portfolio_initial_ppm": 0}
+    where = f"{path}.portfolio"
+    moves = tuple(_ppm(move, f"{where}.moves[{index}]") for index, move in enumerate(grid.moves))
+    is_rising = all(move < after for move, after in pairwise(moves))
+    if not (2 <= len(moves) <= MOVES_MAX and is_rising and moves[0] < 0 < moves[-1]):
+        shown = ", ".join(map(str, grid.moves))
+        raise ConfigError(f"{where}.moves: expected 2 to {MOVES_MAX} rising moves, some below and some above 0, got {shown}")
+    contingency, initial = _ppm(grid.contingency, f"{where}.contingency"), _ppm(grid.initial, f"{where}.initial")
+    if contingency < 1:
+        raise ConfigError(f"{where}.contingency: expected a rate above 0, got {grid.contingency}")
+    if initial < PPM:
+        raise ConfigError(f"{where}.initial: expected at least 1, got {grid.initial}")
+    rate, factor = max(-moves[0], moves[-1]) + contingency, max(initial, call_ppm)
+    if rate * factor >= PPM * PPM:
+        raise ConfigError(
+            f"{where}.moves: the widest with the contingency is {Decimal(rate) / PPM}; expected below 1 when multiplied "
+            f"by the larger of initial and margin_call, {Decimal(factor) / PPM}"
+        )
+    return fields | {"moves_ppm": moves, "contingency_ppm": contingency, "portfolio_initial_ppm": initial}
+
+
+def _join_underlyings(markets: Sequence[Market], rules: Sequence[MarketRules], where: str) -> list[MarketRules]:
+    """Return the rules with their underlyings numbered, or refuse markets that do not fit together (PORT-001, PORT-002)."""
+    names: list[tuple[int, str]] = []
+    joined: list[MarketRules] = []
+    for market, own in zip(markets, rules, strict=True):
+        path = f"{where}: {market.symbol}"
+        name = (own.asset, market.underlying or market.symbol)
+        if name not in names:
+            names.append(name)
+        own = own._replace(underlying=names.index(name))
+        for other in joined:
+            if other.underlying == own.underlying and _grid_of(other) != _grid_of(own):
+                raise ConfigError(f"{path}.portfolio: expected the grid of {other.symbol}, which has the same underlying")
+            if other.asset == own.asset and PORTFOLIO in (other.start_mode, own.start_mode):
+                if other.start_mode != own.start_mode:
+                    raise ConfigError(f"{path}.margin_mode: portfolio is the mode of all markets settling in an asset or of none")
+        if own.start_mode == PORTFOLIO and not own.moves_ppm:
+            raise ConfigError(f"{path}.portfolio: margin_mode 'portfolio' needs a grid of price moves")
+        joined.append(own)
+    return joined
+
+
+def _grid_of(rules: MarketRules) -> tuple[tuple[int, ...], int, int]:
+    return rules.moves_ppm, rules.contingency_ppm, rules.portfolio_initial_ppm
 
 
 def load_market(path: str | Path) -> Market:

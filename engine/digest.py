@@ -27,11 +27,13 @@ class View(NamedTuple):
     wallets: Rows  # (n, 4): account, asset, balance_quote, called; by account and asset, where either is not 0
     funds: Rows  # (funds, 2): balance_quote, low_quote
     assets: Rows  # (assets, 6): fees, rounding, insolvency, deposits, withdrawals, waived (all _quote)
+    # (n, 3): account, asset, 1 in portfolio mode or 0; by account and asset, where that is not the mode accounts start in
+    portfolios: Rows = ()
 
 
-WIDTHS = {"clock": 3, "markets": 5, "orders": 7, "positions": 9, "wallets": 4, "funds": 2, "assets": 6}
+WIDTHS = {"clock": 3, "markets": 5, "orders": 7, "positions": 9, "wallets": 4, "funds": 2, "assets": 6, "portfolios": 3}
 # Tables that only some policies fill: without rows they are not hashed, so that a policy nobody uses moves no digest.
-OPTIONAL: frozenset[str] = frozenset()
+OPTIONAL: frozenset[str] = frozenset({"portfolios"})
 
 
 def compute_digest(view: View) -> str:

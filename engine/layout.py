@@ -187,6 +187,12 @@ MARKET = np.dtype(
         ("last_tick", "<i8"),
         ("open_interest_lot", "<i8"),  # sum of the long quantities
         ("own_orders", "<i8"),  # resting orders that are not the outside's
+        # portfolio margin (PORT-001): parameters, never changed by a kernel
+        ("underlying", "<i8"),  # equal for what offsets
+        ("fall_ppm", "<i8"),  # the widest moves of the grid, both positive; 0: no grid
+        ("rise_ppm", "<i8"),
+        ("contingency_ppm", "<i8"),
+        ("portfolio_initial_ppm", "<i8"),
     ]
 )
 
@@ -243,6 +249,7 @@ PENDING = 1
 TOUCHED = 2
 CALLED = 4
 QUEUED = 8  # on a POSITION: a candidate of the standing ADL queue
+NETTED = 256  # on a WALLET: the cross domain is margined as a portfolio (PORT-002)
 
 
 class State(NamedTuple):

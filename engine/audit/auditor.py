@@ -13,7 +13,7 @@ from engine.audit.books import ceil_div
 from engine.audit.closings import Closings
 from engine.audit.fields import UNNAMED, UNNAMED_ACCEPTED
 from engine.audit.state import compare_rows, read_table
-from engine.codes import BUY, CROSS, EXTERNAL, ISOLATED, PPM, PRICE_MAX_LIMIT, SELL
+from engine.codes import BUY, CROSS, EXTERNAL, ISOLATED, PORTFOLIO, PPM, PRICE_MAX_LIMIT, SELL
 from engine.contract import Setup
 from engine.digest import View
 from engine.errors import InvariantError
@@ -203,11 +203,27 @@ class Auditor(Closings):
             self._expect(event, "amount_quote", amount, 1, amount >= 1)
             self._holding(event.account, market).leverage_ppm = ceil_div(PPM, amount)
         elif event.code == codes.SET_MARGIN_MODE:
-            self._check(event, "position", self._holding(event.account, market).qty, 0)
-            self._expect(event, "amount_quote", amount, ISOLATED, amount in (CROSS, ISOLATED))
-            self._holding(event.account, market).mode = amount
+            self._set_mode(event)
         elif event.code == codes.ASSIGN:
             self._assign(event)
+
+    def _set_mode(self, event: Any) -> None:
+        """Book a margin mode: of a market, or of all that settle in its asset (MARGIN-008, PORT-002)."""
+        account, mode, asset = event.account, event.amount_quote, self._rules(event.market).asset
+        together = [market for market, rules in enumerate(self.setup.markets) if rules.asset == asset]
+        modes = [CROSS, ISOLATED, PORTFOLIO] if all(self._rules(each).moves_ppm for each in together) else [CROSS, ISOLATED]
+        self._expect(event, "amount_quote", mode, ISOLATED, mode in modes)
+        was_portfolio = self._is_portfolio(account, asset)
+        if was_portfolio and mode == PORTFOLIO:
+            return
+        is_switch = was_portfolio or mode == PORTFOLIO
+        for market in together if is_switch else [event.market]:
+            self._check(event, "position", self._holding(account, market).qty, 0)
+            self._holding(account, market).mode = CROSS if mode == PORTFOLIO else self._rules(market).margin_mode
+        if is_switch:
+            self.switched ^= {(account, asset)}
+        if mode != PORTFOLIO:
+            self._holding(account, event.market).mode = mode
 
     def _deposit(self, event: Any, amount: int, least: int) -> None:
         self._expect(event, "amount_quote", amount, least, amount >= least)
@@ -255,8 +271,8 @@ class Auditor(Closings):
         InvariantError
             Naming the first difference (MONEY-002).
         """
-        clock, markets, _, positions, wallets, funds, assets = (
-            read_table(view, name).tolist() for name in View._fields
+        clock, markets, positions, wallets, funds, assets, portfolios = (
+            read_table(view, name).tolist() for name in View._fields if name != "orders"
         )
         compare_rows("clock", [(row[2],) for row in clock], [(self.deficit_id,)])
         interest = [
@@ -269,6 +285,8 @@ class Auditor(Closings):
         compare_rows("wallets", [tuple(row[:3]) for row in wallets if row[2]], balances)
         compare_rows("funds", [tuple(row) for row in funds], list(zip(self.funds, self.fund_lows, strict=True)))
         compare_rows("assets", [tuple(row) for row in assets], [astuple(sums) for sums in self.sums])
+        modes = [(*key, int(self._is_portfolio(*key))) for key in sorted(self.switched)]
+        compare_rows("portfolios", [tuple(row) for row in portfolios], modes)
 
     def _list_positions(self) -> list[tuple[int, ...]]:
         """Return the rows of positions that are open or have settings of their own, as a View has them."""
@@ -276,7 +294,8 @@ class Auditor(Closings):
         for account, held in sorted(self.holdings.items()):
             for market, holding in sorted(held.items()):
                 rules = self._rules(market)
-                default = (rules.leverage_ppm, rules.margin_mode)
+                start_mode = CROSS if self._is_portfolio(account, rules.asset) else rules.margin_mode
+                default = (rules.leverage_ppm, rules.margin_mode if account == EXTERNAL else start_mode)
                 settings = default if account == EXTERNAL else (holding.leverage_ppm, holding.mode)
                 if holding.qty or settings != default:
                     sums = (holding.qty, holding.cost, holding.margin, holding.opened_seq)

@@ -59,21 +59,18 @@ class Closings(Payers):
         if liquidation.closing is None or not liquidation.closing.left:
             open_markets = self._open_markets(domain)
             self._expect(event, "market", event.market, domain.market, event.market in open_markets)
-            first = min(open_markets, key=lambda market: (-self._need(domain.account, market), market))
+            first = self._next_closed(domain)
             self._check(event, "market, largest maintenance first", event.market, first)
-            liquidation.closing = self._start_closing(domain, event.market, len(open_markets) == 1)
+            liquidation.closing = self._start_closing(domain, event.market)
         closing = liquidation.closing
         self._check(event, "market", event.market, closing.market)
         self._check(event, "side", event.side, -closing.sign)
         self._check(event, "mark_tick", event.mark_tick, self.marks[event.market])
         return closing
 
-    def _start_closing(self, domain: Domain, market: int, is_only: bool) -> Closing:
+    def _start_closing(self, domain: Domain, market: int) -> Closing:
         holding = self._holding(domain.account, market)
-        share = self._equity(domain)
-        if not is_only:
-            share = share * self._need(domain.account, market) // self._maintenance(domain)
-        value = self._value(market, self.marks[market], holding.qty) - share
+        value = self._value(market, self.marks[market], holding.qty) - self._share(domain, market)
         unit = holding.qty * self._rules(market).multiplier
         tick = ceil_div(value, unit) if holding.qty > 0 else value // unit
         return Closing(market, sign_of(holding.qty), abs(holding.qty), value, max(0, min(PRICE_MAX_LIMIT, tick)))

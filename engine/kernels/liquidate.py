@@ -31,6 +31,7 @@ from engine.kernels.fixed import mul_div_ceil, mul_div_floor
 from engine.kernels.fund import cover_deficit, credit_fund, debit_fund, emit_deficit, fund_of, next_deficit
 from engine.kernels.margin import (
     is_cross,
+    is_portfolio,
     measure_domain,
     position_maintenance,
     share_of,
@@ -38,6 +39,7 @@ from engine.kernels.margin import (
     value_at,
     value_at_mark,
 )
+from engine.kernels.portfolio import choose_relief
 from engine.kernels.trigger import asset_of, hang_domain, touch
 from engine.layout import NIL
 
@@ -213,8 +215,10 @@ def close_position(st, slot):
 def choose_position(st, account, asset):
     """Return the slot of the cross position with the largest maintenance, the lower market on a tie.
 
-    Source: LIQ-004.
+    Source: LIQ-004, PORT-007.
     """
+    if is_portfolio(st, account, asset):
+        return choose_relief(st, account, asset)
     chosen = np.int64(NIL)
     largest = np.int64(-1)
     slot = np.int64(st.accounts[account]["positions_head"])

@@ -18,8 +18,8 @@ from engine.reference.deficit import pay_deficit, report_deficit, take_deficit_i
 from engine.reference.ledger import State, apply_fill, compute_fee, compute_value, credit_fund, debit_fund, emit
 from engine.reference.margin import (
     Domain,
+    choose_position,
     compute_collar,
-    compute_position_maintenance,
     is_liquidatable,
     list_positions,
 )
@@ -40,11 +40,7 @@ def liquidate_domain(state: State, domain: Domain) -> None:
     if not list_positions(state, domain):
         cover_wallet(state, domain)
     while list_positions(state, domain) and is_liquidatable(state, domain):
-        market = min(
-            list_positions(state, domain),
-            key=lambda market: (-compute_position_maintenance(state, domain.account, market), market),
-        )
-        closing = start_closing(state, domain, market)
+        closing = start_closing(state, domain, choose_position(state, domain))
         closed_lot += closing.left_lot
         close_position(state, closing)
         waived += closing.waived_quote
