@@ -311,7 +311,7 @@ def _read_sizes(market: Market, path: str) -> _Sizes:
     return _Sizes(multiplier, price_max, order_max, interest, initial_mark)
 
 
-def _read_rates(market: Market, path: str) -> dict[str, int]:
+def _read_rates(market: Market, path: str) -> dict[str, Any]:
     """Return a market's fees and collars in ppm, each inside its range."""
     rates = {}
     for name in ("maker_fee", "taker_fee", "liquidation_fee", "order_collar", "liquidation_collar"):
@@ -361,7 +361,8 @@ def _read_portfolio(market: Market, path: str, call_ppm: int) -> dict[str, Any]:
     No requirement may reach the notional: an equity that falls with a mark would not fall below it for good.
     """
     start_mode = check_policy(f"{path}.margin_mode", "margin_mode", market.margin_mode)
-    fields = {"underlying": 0, "start_mode": start_mode, "margin_mode": CROSS if start_mode == PORTFOLIO else start_mode}
+    mode = CROSS if start_mode == PORTFOLIO else start_mode
+    fields = {"underlying": 0, "start_mode": start_mode, "margin_mode": mode}
     grid = market.portfolio
     if grid is None:
         return fields | {"moves_ppm": (), "contingency_ppm": 0, "portfolio_initial_ppm": 0}
@@ -369,8 +370,8 @@ def _read_portfolio(market: Market, path: str, call_ppm: int) -> dict[str, Any]:
     moves = tuple(_ppm(move, f"{where}.moves[{index}]") for index, move in enumerate(grid.moves))
     is_rising = all(move < after for move, after in pairwise(moves))
     if not (2 <= len(moves) <= MOVES_MAX and is_rising and moves[0] < 0 < moves[-1]):
-        shown = ", ".join(map(str, grid.moves))
-        raise ConfigError(f"{where}.moves: expected 2 to {MOVES_MAX} rising moves, some below and some above 0, got {shown}")
+        wanted, given = "rising moves, some below and some above 0", ", ".join(map(str, grid.moves))
+        raise ConfigError(f"{where}.moves: expected 2 to {MOVES_MAX} {wanted}, got {given}")
     contingency, initial = _ppm(grid.contingency, f"{where}.contingency"), _ppm(grid.initial, f"{where}.initial")
     if contingency < 1:
         raise ConfigError(f"{where}.contingency: expected a rate above 0, got {grid.contingency}")
@@ -379,14 +380,14 @@ def _read_portfolio(market: Market, path: str, call_ppm: int) -> dict[str, Any]:
     rate, factor = max(-moves[0], moves[-1]) + contingency, max(initial, call_ppm)
     if rate * factor >= PPM * PPM:
         raise ConfigError(
-            f"{where}.moves: the widest with the contingency is {Decimal(rate) / PPM}; expected below 1 when multiplied "
-            f"by the larger of initial and margin_call, {Decimal(factor) / PPM}"
+            f"{where}.moves: the widest with the contingency is {Decimal(rate) / PPM}; expected below 1 when "
+            f"multiplied by the larger of initial and margin_call, {Decimal(factor) / PPM}"
         )
     return fields | {"moves_ppm": moves, "contingency_ppm": contingency, "portfolio_initial_ppm": initial}
 
 
 def _join_underlyings(markets: Sequence[Market], rules: Sequence[MarketRules], where: str) -> list[MarketRules]:
-    """Return the rules with their underlyings numbered, or refuse markets that do not fit together (PORT-001, PORT-002)."""
+    """Return the rules with their underlyings numbered, or refuse markets that contradict each other (PORT-001)."""
     names: list[tuple[int, str]] = []
     joined: list[MarketRules] = []
     for market, own in zip(markets, rules, strict=True):
@@ -397,10 +398,10 @@ def _join_underlyings(markets: Sequence[Market], rules: Sequence[MarketRules], w
         own = own._replace(underlying=names.index(name))
         for other in joined:
             if other.underlying == own.underlying and _grid_of(other) != _grid_of(own):
-                raise ConfigError(f"{path}.portfolio: expected the grid of {other.symbol}, which has the same underlying")
-            if other.asset == own.asset and PORTFOLIO in (other.start_mode, own.start_mode):
-                if other.start_mode != own.start_mode:
-                    raise ConfigError(f"{path}.margin_mode: portfolio is the mode of all markets settling in an asset or of none")
+                raise ConfigError(f"{path}.portfolio: expected what {other.symbol} has, on the same underlying")
+            if other.asset == own.asset and (other.start_mode == PORTFOLIO) != (own.start_mode == PORTFOLIO):
+                what = f"the mode of all markets settling in {market.settle} or of none"
+                raise ConfigError(f"{path}.margin_mode: portfolio is {what}")
         if own.start_mode == PORTFOLIO and not own.moves_ppm:
             raise ConfigError(f"{path}.portfolio: margin_mode 'portfolio' needs a grid of price moves")
         joined.append(own)

@@ -27,7 +27,7 @@ class View(NamedTuple):
     wallets: Rows  # (n, 4): account, asset, balance_quote, called; by account and asset, where either is not 0
     funds: Rows  # (funds, 2): balance_quote, low_quote
     assets: Rows  # (assets, 6): fees, rounding, insolvency, deposits, withdrawals, waived (all _quote)
-    # (n, 3): account, asset, 1 in portfolio mode or 0; by account and asset, where that is not the mode accounts start in
+    # (n, 3): account, asset, 1 in portfolio mode or 0; by account and asset, where accounts start otherwise
     portfolios: Rows = ()
 
 

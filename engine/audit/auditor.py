@@ -211,8 +211,9 @@ class Auditor(Closings):
         """Book a margin mode: of a market, or of all that settle in its asset (MARGIN-008, PORT-002)."""
         account, mode, asset = event.account, event.amount_quote, self._rules(event.market).asset
         together = [market for market, rules in enumerate(self.setup.markets) if rules.asset == asset]
-        modes = [CROSS, ISOLATED, PORTFOLIO] if all(self._rules(each).moves_ppm for each in together) else [CROSS, ISOLATED]
-        self._expect(event, "amount_quote", mode, ISOLATED, mode in modes)
+        has_grids = all(self._rules(market).moves_ppm for market in together)
+        is_known = mode in (CROSS, ISOLATED) or (mode == PORTFOLIO and has_grids)
+        self._expect(event, "amount_quote", mode, ISOLATED, is_known)
         was_portfolio = self._is_portfolio(account, asset)
         if was_portfolio and mode == PORTFOLIO:
             return

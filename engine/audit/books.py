@@ -148,7 +148,7 @@ class Books:
         return ((account, asset) in self.switched) != self.setup.starts_as_portfolio(asset)
 
     def _scan(self, account: int, markets: list[int]) -> int:
-        """Return what positions on one underlying require: the worst the marks can do, and the contingency (PORT-003)."""
+        """Return what positions on one underlying require: the marks at their worst, and the contingency (PORT-003)."""
         rules = self._rules(markets[0])
         values = [self._value(each, self.marks[each], self._holding(account, each).qty) for each in markets]
         now = sum(values) * PPM
@@ -173,7 +173,7 @@ class Books:
         return equity * weights[market] // sum(weights.values())
 
     def _next_closed(self, domain: Domain) -> int:
-        """Return the position whose close leaves the smallest maintenance, the lower market on a tie (LIQ-004, PORT-007)."""
+        """Return the position whose close leaves the least maintenance, then the lower market (LIQ-004, PORT-007)."""
         markets = sorted(self._open_markets(domain))
         return min(markets, key=lambda market: self._requirement(domain, [each for each in markets if each != market]))
 

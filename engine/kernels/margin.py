@@ -333,7 +333,8 @@ def share_of(st, slot):
     equity, maintenance, count = measure_domain(st, domain_of(st, slot))
     if count == 1:
         return equity
-    account, asset = np.int64(st.positions[slot]["account"]), np.int64(st.markets[st.positions[slot]["market"]]["asset"])
+    position = st.positions[slot]
+    account, asset = np.int64(position["account"]), np.int64(st.markets[position["market"]]["asset"])
     if is_portfolio(st, account, asset):
         return mul_div_floor(equity, weigh_position(st, slot), weigh_portfolio(st, account, asset))
     return mul_div_floor(equity, position_maintenance(st, slot), maintenance)

@@ -527,10 +527,10 @@ def set_margin_mode(state: State, command: Command) -> int:
         return codes.BAD_AMOUNT
     wallet = state.wallet(account, asset)
     is_switch = wallet.is_portfolio or mode == PORTFOLIO
+    is_change = not (wallet.is_portfolio and mode == PORTFOLIO)
     concerned = list_settling(state, asset) if is_switch else [market]
-    if not (wallet.is_portfolio and mode == PORTFOLIO):
-        if any(has_stake(state, account, each) for each in concerned):
-            return codes.POSITION_OPEN
+    if is_change and any(has_stake(state, account, each) for each in concerned):
+        return codes.POSITION_OPEN
     if is_switch:
         switch_portfolio_mode(state, account, asset, mode)
     if mode != PORTFOLIO:

@@ -7,7 +7,7 @@ from engine.reference.ledger import State, compute_value
 
 
 class Reach(NamedTuple):
-    """The signed quantities a position of a portfolio may come to: its own twice, or what its orders could make of it."""
+    """The signed quantities a position may come to: its own, twice, or what its orders could make of it."""
 
     market: int
     low_lot: int

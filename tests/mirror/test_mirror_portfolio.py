@@ -552,6 +552,43 @@ def test_markets_that_move_together_by_exactly_the_slack(case, call, grid, order
         assert desk.kinds["margin_call" if is_called else "liquidation_started"] == 1
 
 
+FINE = PortfolioPolicy(moves=(Decimal("-0.1"), Decimal("0.1")), contingency=Decimal("0.01"), initial=Decimal(1))
+
+
+def test_a_call_is_not_missed_by_a_rounding():
+    """One lot short at 100 needs 11 and is called below 22.  At 101 it needs 12 and is called below 24; 23 are left.
+
+    Without rounding it would have lost 1.22 of its slack of 2.
+    Source: PORT-008, MARGIN-010, STEP-005.
+    """
+    desk = Desk(make_market("A", grid=FINE, margin_call=Decimal(2)), members=[1])
+    desk.bring(1, -1, amount=24)
+    assert pick(desk.mark(101), codes.MARGIN_CALL, "amount_quote", "other_amount_quote") == [(23, 12)]
+
+
+@pytest.mark.parametrize("underlyings", ["UU", "UV"])
+@pytest.mark.parametrize("lots", [(1, 1), (1, -1), (-1, -1), (2, -1), (1, -2), (-3, 1)])
+def test_positions_of_a_lot_are_not_missed_by_a_rounding(lots, underlyings):
+    """Every slack of up to some units above the call level, both marks going the wrong way a tick at a time.
+
+    Source: PORT-008, MARGIN-010.
+    """
+    markets = [make_market(f"M{at}", name, FINE, margin_call=Decimal(2)) for at, name in enumerate(underlyings)]
+    setup = build_setup(markets)
+    parts = [(qty, START * qty, 1, rules) for qty, rules in zip(lots, setup.markets, strict=True)]
+    level = -Plain(0, parts, 2 * PPM).spare_at([START, START])
+    for slack in range(8):
+        desk = Desk(*markets, members=[1])
+        for market, lot in enumerate(lots):
+            desk.bring(1, lot, at=market, amount=START * abs(lot))
+        desk.withdraw(1, START * sum(map(abs, lots)) - level - slack)
+        assert desk.auditor.wallets[1, 0] == level + slack
+        for moved in range(1, 5):
+            for market, lot in enumerate(lots):
+                desk.mark(START - moved if lot > 0 else START + moved, at=market)
+        assert desk.kinds["margin_call"] >= 1
+
+
 @pytest.mark.parametrize("case", EXACT)
 def test_liquidation_prices_are_the_first_that_fail(case):
     """Against a scan of all marks: the domain stands on one side of the price and on no mark beyond it.
