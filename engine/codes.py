@@ -139,6 +139,7 @@ PPM = 1_000_000
 PPB = 1_000_000_000  # funding rates and scores
 ROUNDS_MAX = 10_000  # trigger rounds within one command (STEP-004)
 VALUE_MAX = 1 << 58  # the largest notional a market may hold (NUM-006)
+PORTFOLIO_VALUE_MAX = 1 << 61  # ... and all markets together that settle in an asset with portfolio mode (PORT-001)
 MONEY_MAX = 1 << 60  # the largest deposits, and outside cash, of one asset (NUM-006)
 SATURATED = 1 << 62  # scores and ratios stop here (NUM-005)
 PRICE_MAX_LIMIT = (1 << 31) - 1

@@ -14,7 +14,18 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from engine.codes import CROSS, MARKETS_MAX, MOVES_MAX, POLICIES, PORTFOLIO, PPM, PRICE_MAX_LIMIT, TIERS_MAX, VALUE_MAX
+from engine.codes import (
+    CROSS,
+    MARKETS_MAX,
+    MOVES_MAX,
+    POLICIES,
+    PORTFOLIO,
+    PORTFOLIO_VALUE_MAX,
+    PPM,
+    PRICE_MAX_LIMIT,
+    TIERS_MAX,
+    VALUE_MAX,
+)
 from engine.errors import ConfigError
 from engine.units import count_units, rate_to_ppm
 
@@ -405,6 +416,16 @@ def _join_underlyings(markets: Sequence[Market], rules: Sequence[MarketRules], w
         if own.start_mode == PORTFOLIO and not own.moves_ppm:
             raise ConfigError(f"{path}.portfolio: margin_mode 'portfolio' needs a grid of price moves")
         joined.append(own)
+        limits = [
+            rules.price_max_tick * rules.open_interest_max_lot * rules.multiplier
+            for rules in joined
+            if rules.asset == own.asset and rules.moves_ppm
+        ]
+        if sum(limits) > PORTFOLIO_VALUE_MAX:
+            raise ConfigError(
+                f"{path}.open_interest_max: the portfolio markets settling in {market.settle} could hold {sum(limits)} "
+                f"units, expected up to 2**61 together"
+            )
     return joined
 
 

@@ -354,7 +354,7 @@ def worst_side(st, slot):
 def measure_room(st, account, asset, chosen, reach):
     """Return (free collateral, withdrawable) of an account in an asset if position `chosen` could reach `reach` lots.
 
-    In a portfolio nobody asks that: there its orders count as they rest.  Source: MARGIN-006, PORT-004.
+    A portfolio is measured by the orders it has: `chosen` is NIL there.  Source: MARGIN-006, PORT-004.
     """
     wallet = st.wallets[account * st.head[0]["asset_count"] + asset]["balance_quote"]
     if is_portfolio(st, account, asset):

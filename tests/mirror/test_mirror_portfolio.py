@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 
 from engine import Exchange, codes
+from engine.audit import Auditor, check_state
 from engine.codes import BUY, CROSS, EXTERNAL, ISOLATED, PORTFOLIO, PPM, SELL
 from engine.contract import Market, PortfolioPolicy, Tier, build_setup
 from engine.digest import View, compute_digest
+from engine.errors import InvariantError
 from engine.kernels.margin import charge_both
 from engine.layout import CALLED, NETTED
+from engine.reference.ledger import Event
 from tests.mirror import streams
 from tests.mirror.streams import Command
 from tests.mirror.test_mirror_triggers import NEEDED, find_last, hold_mark, walk_between
@@ -352,6 +355,27 @@ def test_the_mode_is_part_of_the_digest():
     assert digests[0] == digests[2] != digests[1]
     bare = View(*desks[1].plain.view()[:-1])
     assert compute_digest(bare) == digests[1]
+
+
+def test_the_auditor_knows_the_mode():
+    """From the accepted command alone; a state that says otherwise, or holds an isolated position in it, is refused.
+
+    Source: PORT-002, MONEY-002.
+    """
+    desk = Desk(make_market("A", margin_mode="isolated"), members=[1])
+    desk.bring(1, 10, amount=125)
+    desk.bring(2, -10, amount=800)
+    view = desk.plain.view()
+    with pytest.raises(InvariantError, match=r"^portfolios: only the events have \(1, 0, 1\)"):
+        desk.auditor.compare(view._replace(portfolios=[]))
+    with pytest.raises(InvariantError, match="in portfolio mode holds an isolated position"):
+        check_state(view._replace(portfolios=[(1, 0, 1), (2, 0, 1)]), desk.setup)
+    check_state(view, desk.setup)
+    for row in view.positions:
+        assert row[7] == (ISOLATED if row[0] != 1 else CROSS)
+    fresh = Auditor(desk.setup)
+    with pytest.raises(InvariantError, match="amount_quote is 3"):
+        fresh.feed([Event(seq=1, kind=codes.ACCEPTED, code=codes.SET_MARGIN_MODE, account=1, amount_quote=3)])
 
 
 @pytest.mark.parametrize("engine", ["compiled", "reference"])

@@ -93,6 +93,20 @@ def test_the_widest_grid_there_may_be():
         build_setup([make_market(portfolio=wider, margin_call=Decimal(0))])
 
 
+def test_portfolios_cannot_overflow():
+    """Eight markets at the limit of 2**58 are let in, one lot more is not; what has no grid does not count.
+
+    Source: PORT-001, NUM-006.
+    """
+    sizes = {"quote_unit": Decimal(1), "price_max": Decimal(1 << 20), "open_interest_max": Decimal(1 << 38)}
+    markets = [make_market(f"M{index}", **sizes) for index in range(8)]
+    assert build_setup([*markets, make_market("N", portfolio=None, **sizes)])
+    assert build_setup([*markets, make_market("O", settle="BTC", **sizes)])
+    sizes |= {"price_max": Decimal(1), "open_interest_max": Decimal(1)}
+    with pytest.raises(ConfigError, match=r"P\.open_interest_max: .* up to 2\*\*61 together"):
+        build_setup([*markets, make_market("P", **sizes)])
+
+
 def test_markets_of_one_underlying_agree():
     """Source: PORT-001, PORT-002, CFG-001."""
     first = make_market(underlying="U")
@@ -133,7 +147,7 @@ def test_a_crowd_in_portfolio_mode_starts_healthy(isolated):
     exchange = Exchange([market], engine="reference")
     events = exchange.apply(rows)
     assert set(events["kind"].tolist()) <= {codes.ACCEPTED, codes.MARGIN_CALL}
-    assert len(exchange.positions()["account"]) == 301  # with the outside's
+    assert len(exchange.positions()["account"]) == 300
     down = exchange.apply(pack_commands([Command(kind=codes.MARK, price_tick=56_000)]))
     assert codes.LIQUIDATION_STARTED in down["kind"]  # 6.7 % down: a sixth less 12.5 % and it is gone
 
