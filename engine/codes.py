@@ -44,6 +44,7 @@ STP_OLDEST = 32  # ... the resting one; both bits: both orders
 # margin modes
 CROSS = 0
 ISOLATED = 1
+PORTFOLIO = 2  # of an account's whole cross domain in an asset, not of a position (PORT-002)
 
 # ---------------------------------------------------------------- events (EVT-001)
 ACCEPTED = 1
@@ -128,7 +129,7 @@ LINEAR, INVERSE = 0, 1  # kinds of contract (NUM-002, INV-001)
 POLICIES: dict[str, tuple[str, ...]] = {
     "kind": ("linear", "inverse"),
     "mark_model": MARK_MODELS,
-    "margin_mode": ("cross", "isolated"),
+    "margin_mode": ("cross", "isolated", "portfolio"),
     "refill": ("tape",),
     "cancel": ("account", "market", "none"),
     "size": ("full", "tiered", "share"),
@@ -190,6 +191,7 @@ FUNDINGS_MAX = 24  # ends of funding intervals that one command pays (FUND-015)
 NS = 1_000_000_000  # nanoseconds in a second
 MICRO = 1_000_000  # an averaged basis is counted in millionths of half a tick, an impact price of a tick
 VALUE_MAX = 1 << 58  # the largest notional a market may hold (NUM-006)
+PORTFOLIO_VALUE_MAX = 1 << 61  # ... and all markets together that settle in an asset with portfolio mode (PORT-001)
 MONEY_MAX = 1 << 60  # the largest deposits, and outside cash, of one asset (NUM-006)
 SATURATED = 1 << 62  # scores and ratios stop here (NUM-005)
 PRICE_MAX_LIMIT = (1 << 31) - 1
@@ -197,6 +199,7 @@ MARKETS_MAX = 16
 TIERS_MAX = 64
 TABLES_MAX = 8  # tier tables of a market (TIER-001)
 PEAK_BUCKETS = 60  # parts of the window over which a fund's peak is kept (ADL-021)
+MOVES_MAX = 64  # price moves of a portfolio grid (PORT-001)
 
 COMMAND_NAMES: dict[int, str] = {
     PLACE: "place",

@@ -16,7 +16,7 @@ from engine.layout import COMMAND
 
 TIFS = {"GTC": codes.GTC, "IOC": codes.IOC, "FOK": codes.FOK}
 STPS = {"none": 0, "newest": codes.STP_NEWEST, "oldest": codes.STP_OLDEST, "both": codes.STP_NEWEST | codes.STP_OLDEST}
-MODES = {"cross": codes.CROSS, "isolated": codes.ISOLATED}
+MODES = {"cross": codes.CROSS, "isolated": codes.ISOLATED, "portfolio": codes.PORTFOLIO}
 SIDES = {"buy": codes.BUY, "sell": codes.SELL, "bid": codes.BUY, "ask": codes.SELL}
 
 
@@ -90,7 +90,7 @@ class SetLeverage(_OfAccount, frozen=True, kw_only=True, tag="set_leverage"):
 
 
 class SetMarginMode(_OfAccount, frozen=True, kw_only=True, tag="set_margin_mode"):
-    """Choose cross or isolated margin for a market."""
+    """Choose cross or isolated margin for a market, or portfolio margin for all that settle in its asset."""
 
     mode: str
 

@@ -42,6 +42,7 @@ from engine.layout import (
     LEVEL_RECORD,
     LINE_BYTES,
     MARKET,
+    NETTED,
     NIL,
     ORDER,
     PAGE_TICKS,
@@ -228,6 +229,7 @@ class CompiledEngine:
         accounts = _grown(state.accounts, size)
         accounts["positions_head"][len(state.accounts) :] = NIL
         wallets = _grown(state.wallets, size * len(self.setup.assets))
+        _start_portfolios(wallets, self.setup, len(state.wallets))
         self.state = state._replace(accounts=accounts, wallets=wallets)
         self._fit_domains()
 
@@ -306,6 +308,7 @@ class CompiledEngine:
             adl=self._view_adl(),
             resting=self._view_resting(),
             averages=self._view_averages(),
+            portfolios=self._view_portfolios(),
         )
 
     def _view_tables(self) -> NDArray[np.int64]:
@@ -371,7 +374,9 @@ class CompiledEngine:
     def _view_positions(self) -> NDArray[np.int64]:
         rows = self.state.positions[: int(self.state.head[0]["position_used"])]
         rules = self.state.markets[rows["market"]]
-        changed = (rows["leverage_ppm"] != rules["leverage_ppm"]) | (rows["mode"] != rules["margin_mode"])
+        netted = self.state.wallets["flags"][rows["account"] * len(self.setup.assets) + rules["asset"]] & NETTED
+        start_mode = np.where(netted, CROSS, rules["margin_mode"])
+        changed = (rows["leverage_ppm"] != rules["leverage_ppm"]) | (rows["mode"] != start_mode)
         shown = (rows["qty_lot"] != 0) | (changed & (rows["account"] != EXTERNAL))
         rows = rows[shown]
         rows = rows[np.lexsort((rows["market"], rows["account"]))]
@@ -389,6 +394,13 @@ class CompiledEngine:
         assets = len(self.setup.assets)
         columns = (at // assets, at % assets, wallets["balance_quote"][at], called[at])
         return np.stack([column.astype(np.int64) for column in columns], axis=1)
+
+    def _view_portfolios(self) -> NDArray[np.int64]:
+        assets = len(self.setup.assets)
+        netted = (self.state.wallets["flags"] & NETTED) != 0
+        starts = [self.setup.starts_as_portfolio(asset) for asset in range(assets)]
+        (at,) = np.nonzero((netted.reshape(-1, assets) != starts).ravel())
+        return np.stack([at // assets, at % assets, netted[at].astype(np.int64)], axis=1)
 
     def copy(self) -> "CompiledEngine":
         """Return an independent copy: all arrays are copied.
@@ -596,6 +608,14 @@ def _write_tables(state: State, setup: Setup) -> None:
         ladder += len(rules.more_tables)
 
 
+def _start_portfolios(wallets: Rows, setup: Setup, first: int) -> None:
+    """Put the wallets from place `first` on into portfolio mode where accounts start in it (PORT-002)."""
+    assets = len(setup.assets)
+    for asset in range(assets):
+        if setup.starts_as_portfolio(asset):
+            wallets["flags"][first + asset :: assets] |= NETTED
+
+
 def _write_rules(state: State, setup: Setup) -> None:
     """Write the markets' parameters and the outside's positions into the arrays."""
     head = state.head[0]
@@ -609,6 +629,8 @@ def _write_rules(state: State, setup: Setup) -> None:
             if name in rules._fields:
                 row[name] = getattr(rules, name)
         row["tier_count"] = len(rules.tiers)
+        if rules.moves_ppm:
+            row["fall_ppm"], row["rise_ppm"] = -rules.moves_ppm[0], rules.moves_ppm[-1]
         row["mark_tick"] = rules.initial_mark_tick
         row["external"] = index
         state.averages[index]["ema_start_ppb"] = PPB
@@ -625,3 +647,4 @@ def _write_rules(state: State, setup: Setup) -> None:
     head["position_used"] = len(setup.markets)
     head["watch_count"] = sum(rules.adl_trigger == TRIGGER_DRAWDOWN for rules in setup.markets)
     state.funds["asset"] = setup.fund_assets
+    _start_portfolios(state.wallets, setup, 0)

@@ -8,18 +8,23 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from engine.codes import (
+    CROSS,
     FUNDING_PREMIUM,
     INVERSE,
     MARK_MEDIAN3,
     MARKETS_MAX,
+    MOVES_MAX,
     PEAK_BUCKETS,
     POLICIES,
+    PORTFOLIO,
+    PORTFOLIO_VALUE_MAX,
     PPB,
     PPM,
     PREMIUM_IMPACT,
@@ -167,6 +172,24 @@ class FundingPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     pay_on: str = "mark"
 
 
+class PortfolioPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a portfolio's underlying is held against; the same in all its markets (PORT-001).
+
+    Parameters
+    ----------
+    moves : tuple of Decimal
+        Price moves as fractions of the mark, rising, some below and some above 0.
+    contingency : Decimal
+        Part of the gross notional that is charged whatever offsets.
+    initial : Decimal
+        Initial margin as a multiple of maintenance, at least 1.
+    """
+
+    moves: tuple[Decimal, ...] = tuple(Decimal(move) / 100 for move in (-12, -8, -4, 4, 8, 12))
+    contingency: Decimal = Decimal("0.005")
+    initial: Decimal = Decimal("1.3")
+
+
 class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One perpetual contract.
 
@@ -202,6 +225,11 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         How far the averaged basis may take the mark from the index, as a part of it; 0: no limit.
     closeout_moves_last : bool
         Whether fills of liquidations are the last price too.
+    underlying : str
+        What the price is of; markets of one underlying and asset offset each other in portfolio mode.  Empty: the
+        symbol.
+    portfolio : PortfolioPolicy, optional
+        Price moves for accounts in portfolio mode; without one the settlement asset has no such mode.
 
     Source: DESIGN 1, 5, 6, 8; spec CFG-001, INV-002, TIER-001.
     """
@@ -238,6 +266,8 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     basis_band: Decimal = Decimal(0)
     closeout_moves_last: bool = True
     funding: FundingPolicy = FundingPolicy()
+    underlying: str = ""
+    portfolio: PortfolioPolicy | None = None
 
 
 class MarketRules(NamedTuple):
@@ -256,7 +286,7 @@ class MarketRules(NamedTuple):
     order_collar_ppm: int
     liquidation_collar_ppm: int
     leverage_ppm: int  # 1e6 / default leverage, rounded up
-    margin_mode: int
+    margin_mode: int  # of a position: CROSS or ISOLATED
     mark_model: int
     initial_mark_tick: int  # 0: none
     adl_fees: int  # 1: on
@@ -307,6 +337,11 @@ class MarketRules(NamedTuple):
     funding_sample_s: int
     funding_pay_on: int
     impact_quote: int
+    underlying: int  # equal for what offsets in portfolio mode: one settlement asset, one name
+    start_mode: int  # margin mode of an account at first: CROSS, ISOLATED or PORTFOLIO
+    moves_ppm: tuple[int, ...]  # rising; empty: no portfolio mode
+    contingency_ppm: int
+    portfolio_initial_ppm: int  # initial margin as a multiple of maintenance
     kind: int = 0  # LINEAR or INVERSE
     more_tables: tuple[Tiers, ...] = ()  # like `tiers`: tables 1, 2, ...
 
@@ -332,6 +367,10 @@ class Setup(NamedTuple):
     asset_units: tuple[Decimal, ...]
     funds: tuple[str, ...]
     fund_assets: tuple[int, ...]
+
+    def starts_as_portfolio(self, asset: int) -> bool:
+        """Return whether accounts are in portfolio mode in an asset until they choose otherwise (PORT-002)."""
+        return any(rules.asset == asset and rules.start_mode == PORTFOLIO for rules in self.markets)
 
 
 def check_policy(path: str, group: str, value: str) -> int:
@@ -432,6 +471,7 @@ def build_setup(markets: Sequence[Market], where: str = "market") -> Setup:
         call = next(rule.call_ppm for rule in rules if rule.asset == asset)
         if rules[-1].call_ppm != call:
             raise ConfigError(f"{path}.margin_call: all markets settling in {market.settle} share one level")
+    rules = _join_underlyings(markets, rules, where)
     return Setup(tuple(rules), tuple(assets), tuple(units), tuple(funds), tuple(fund_assets))
 
 
@@ -516,7 +556,7 @@ def _read_tables(market: Market, path: str, call_ppm: int) -> tuple[Tiers, ...]:
     return tuple(tables)
 
 
-def _read_rates(market: Market, path: str) -> dict[str, int]:
+def _read_rates(market: Market, path: str) -> dict[str, Any]:
     """Return a market's fees and collars in ppm, each inside its range."""
     rates = {}
     for name in ("maker_fee", "taker_fee", "liquidation_fee", "order_collar", "liquidation_collar"):
@@ -531,7 +571,7 @@ def _read_rates(market: Market, path: str) -> dict[str, int]:
     return rates
 
 
-def _read_adl(market: Market, path: str) -> dict[str, int]:
+def _read_adl(market: Market, path: str) -> dict[str, Any]:
     """Return the parameters of stage 5, each inside its range (ADL-001, ADL-018, ADL-020, CFG-002)."""
     policy, path = market.adl, f"{path}.adl"
     drawdown, release = (_ppm(getattr(policy, name), f"{path}.{name}") for name in ("drawdown", "release"))
@@ -559,7 +599,7 @@ def _read_adl(market: Market, path: str) -> dict[str, int]:
     }
 
 
-def _read_stages(market: Market, path: str) -> dict[str, int]:
+def _read_stages(market: Market, path: str) -> dict[str, Any]:
     """Return the parameters of stages 1 to 3 in integers, each inside its range (STAGE-001..STAGE-009)."""
     policy, where = market.liquidation, f"{path}.liquidation"
     read: dict[str, int] = {"adl_gate": check_policy(f"{path}.adl.gate", "adl_gate", market.adl.gate)}
@@ -609,7 +649,6 @@ def _build_rules(market: Market, path: str, asset: int, fund: int) -> MarketRule
         open_interest_max_lot=sizes.interest,
         **_read_rates(market, path),
         leverage_ppm=-(-PPM // market.default_leverage),
-        margin_mode=check_policy(f"{path}.margin_mode", "margin_mode", market.margin_mode),
         mark_model=check_policy(f"{path}.mark_model", "mark_model", market.mark_model),
         initial_mark_tick=sizes.initial_mark,
         adl_fees=1 - check_policy(f"{path}.adl.fees", "adl_fees", market.adl.fees),
@@ -621,6 +660,7 @@ def _build_rules(market: Market, path: str, asset: int, fund: int) -> MarketRule
         **_read_stages(market, path),
         **_read_basis(market, path),
         **_read_funding(market, path),
+        **_read_portfolio(market, path, call),
     )
 
 
@@ -630,7 +670,7 @@ def _count(value: int, low: int, high: int, path: str) -> int:
     return value
 
 
-def _read_basis(market: Market, path: str) -> dict[str, int]:
+def _read_basis(market: Market, path: str) -> dict[str, Any]:
     """Return how a derived mark averages the basis, and what moves the last price (MARK-002..MARK-006)."""
     interval = _count(market.basis_interval_s, 1, SECONDS_MAX, f"{path}.basis_interval_s")
     tau = _count(market.basis_tau_s, 1, SECONDS_MAX, f"{path}.basis_tau_s")
@@ -649,7 +689,7 @@ def _read_basis(market: Market, path: str) -> dict[str, int]:
     }
 
 
-def _read_funding(market: Market, path: str) -> dict[str, int]:
+def _read_funding(market: Market, path: str) -> dict[str, Any]:
     """Return where funding rates come from (FUND-010..FUND-016)."""
     policy, path = market.funding, f"{path}.funding"
     interval_h = _count(policy.interval_h, 1, 24, f"{path}.interval_h")
@@ -682,6 +722,75 @@ def _read_funding(market: Market, path: str) -> dict[str, int]:
         "funding_pay_on": check_policy(f"{path}.pay_on", "funding_pay_on", policy.pay_on),
         "impact_quote": impact,
     }
+
+
+def _read_portfolio(market: Market, path: str, call_ppm: int) -> dict[str, Any]:
+    """Return the margin mode and the portfolio grid in integers, the underlying not yet numbered (PORT-001, PORT-002).
+
+    No requirement may reach the notional: an equity that falls with a mark would not fall below it for good.
+    """
+    start_mode = check_policy(f"{path}.margin_mode", "margin_mode", market.margin_mode)
+    mode = CROSS if start_mode == PORTFOLIO else start_mode
+    fields = {"underlying": 0, "start_mode": start_mode, "margin_mode": mode}
+    grid = market.portfolio
+    if grid is None:
+        return fields | {"moves_ppm": (), "contingency_ppm": 0, "portfolio_initial_ppm": 0}
+    where = f"{path}.portfolio"
+    if market.kind == "inverse":
+        raise ConfigError(f"{where}: expected none in an inverse market, whose loss is not in proportion to the move")
+    moves = tuple(_ppm(move, f"{where}.moves[{index}]") for index, move in enumerate(grid.moves))
+    is_rising = all(move < after for move, after in pairwise(moves))
+    if not (2 <= len(moves) <= MOVES_MAX and is_rising and moves[0] < 0 < moves[-1]):
+        wanted, given = "rising moves, some below and some above 0", ", ".join(map(str, grid.moves))
+        raise ConfigError(f"{where}.moves: expected 2 to {MOVES_MAX} {wanted}, got {given}")
+    contingency, initial = _ppm(grid.contingency, f"{where}.contingency"), _ppm(grid.initial, f"{where}.initial")
+    if contingency < 1:
+        raise ConfigError(f"{where}.contingency: expected a rate above 0, got {grid.contingency}")
+    if initial < PPM:
+        raise ConfigError(f"{where}.initial: expected at least 1, got {grid.initial}")
+    rate, factor = max(-moves[0], moves[-1]) + contingency, max(initial, call_ppm)
+    if rate * factor >= PPM * PPM:
+        raise ConfigError(
+            f"{where}.moves: the widest with the contingency is {Decimal(rate) / PPM}; expected below 1 when "
+            f"multiplied by the larger of initial and margin_call, {Decimal(factor) / PPM}"
+        )
+    return fields | {"moves_ppm": moves, "contingency_ppm": contingency, "portfolio_initial_ppm": initial}
+
+
+def _join_underlyings(markets: Sequence[Market], rules: Sequence[MarketRules], where: str) -> list[MarketRules]:
+    """Return the rules with their underlyings numbered, or refuse markets that contradict each other (PORT-001)."""
+    names: list[tuple[int, str]] = []
+    joined: list[MarketRules] = []
+    for market, own in zip(markets, rules, strict=True):
+        path = f"{where}: {market.symbol}"
+        name = (own.asset, market.underlying or market.symbol)
+        if name not in names:
+            names.append(name)
+        own = own._replace(underlying=names.index(name))
+        for other in joined:
+            if other.underlying == own.underlying and _grid_of(other) != _grid_of(own):
+                raise ConfigError(f"{path}.portfolio: expected what {other.symbol} has, on the same underlying")
+            if other.asset == own.asset and (other.start_mode == PORTFOLIO) != (own.start_mode == PORTFOLIO):
+                what = f"the mode of all markets settling in {market.settle} or of none"
+                raise ConfigError(f"{path}.margin_mode: portfolio is {what}")
+        if own.start_mode == PORTFOLIO and not own.moves_ppm:
+            raise ConfigError(f"{path}.portfolio: margin_mode 'portfolio' needs a grid of price moves")
+        joined.append(own)
+        limits = [
+            rules.price_max_tick * rules.open_interest_max_lot * rules.multiplier
+            for rules in joined
+            if rules.asset == own.asset and rules.moves_ppm
+        ]
+        if sum(limits) > PORTFOLIO_VALUE_MAX:
+            raise ConfigError(
+                f"{path}.open_interest_max: the portfolio markets settling in {market.settle} could hold {sum(limits)} "
+                f"units, expected up to 2**61 together"
+            )
+    return joined
+
+
+def _grid_of(rules: MarketRules) -> tuple[tuple[int, ...], int, int]:
+    return rules.moves_ppm, rules.contingency_ppm, rules.portfolio_initial_ppm
 
 
 def load_market(path: str | Path) -> Market:

@@ -39,14 +39,17 @@ class View(NamedTuple):
     # 5 the last funding rate, count, sum and weighted sum of the premium samples, average of the basis and what the
     # time before its first sample weighs, then the samples of the basis, oldest first
     averages: Rows = ()
+    # (n, 3): account, asset, 1 in portfolio mode or 0; by account and asset, where accounts start otherwise
+    portfolios: Rows = ()
 
 
 WIDTHS = {"clock": 3, "markets": 5, "orders": 7, "positions": 9, "wallets": 4, "funds": 2, "assets": 6, "tables": 2}
 WIDTHS["adl"] = 4 + PEAK_BUCKETS
 WIDTHS["resting"] = 5
 WIDTHS["averages"] = 3
+WIDTHS["portfolios"] = 3
 # Tables that only some policies fill: without rows they are not hashed, so that a policy nobody uses moves no digest.
-OPTIONAL: frozenset[str] = frozenset({"tables", "adl", "resting", "averages"})
+OPTIONAL: frozenset[str] = frozenset({"tables", "adl", "resting", "averages", "portfolios"})
 
 
 def compute_digest(view: View) -> str:

@@ -249,6 +249,12 @@ MARKET = np.dtype(
         ("funding_sample_s", "<i8"),
         ("funding_pay_on", "<i8"),
         ("impact_quote", "<i8"),
+        # portfolio margin (PORT-001): parameters, never changed by a kernel
+        ("underlying", "<i8"),  # equal for what offsets
+        ("fall_ppm", "<i8"),  # the widest moves of the grid, both positive; 0: no grid
+        ("rise_ppm", "<i8"),
+        ("contingency_ppm", "<i8"),
+        ("portfolio_initial_ppm", "<i8"),
     ]
 )
 
@@ -339,6 +345,7 @@ UNEASY = 128  # in `uneasy`
 RESTING = 16  # not looked at until it wakes (WAKE-001)
 COOLING = 32  # a share was closed; until it has cooled the rest is closed in full (WAKE-002)
 LEFT = 64  # on a POSITION: left open by the present liquidation (STAGE-009)
+NETTED = 256  # on a WALLET: the cross domain is margined as a portfolio (PORT-002)
 
 
 class State(NamedTuple):

@@ -13,7 +13,7 @@ from engine.audit.books import ceil_div
 from engine.audit.fields import UNNAMED, UNNAMED_ACCEPTED
 from engine.audit.fundings import Fundings
 from engine.audit.state import compare_rows, read_table
-from engine.codes import BUY, CROSS, EXTERNAL, ISOLATED, PPM, PRICE_MAX_LIMIT, SELL
+from engine.codes import BUY, CROSS, EXTERNAL, ISOLATED, PORTFOLIO, PPM, PRICE_MAX_LIMIT, SELL
 from engine.contract import Setup
 from engine.digest import View
 from engine.errors import InvariantError
@@ -208,11 +208,28 @@ class Auditor(Fundings):
             self._expect(event, "amount_quote", amount, 1, amount >= 1)
             self._holding(event.account, market).leverage_ppm = ceil_div(PPM, amount)
         elif event.code == codes.SET_MARGIN_MODE:
-            self._check(event, "position", self._holding(event.account, market).qty, 0)
-            self._expect(event, "amount_quote", amount, ISOLATED, amount in (CROSS, ISOLATED))
-            self._holding(event.account, market).mode = amount
+            self._set_mode(event)
         elif event.code == codes.ASSIGN:
             self._assign(event)
+
+    def _set_mode(self, event: Any) -> None:
+        """Book a margin mode: of a market, or of all that settle in its asset (MARGIN-008, PORT-002)."""
+        account, mode, asset = event.account, event.amount_quote, self._rules(event.market).asset
+        together = [market for market, rules in enumerate(self.setup.markets) if rules.asset == asset]
+        has_grids = all(self._rules(market).moves_ppm for market in together)
+        is_known = mode in (CROSS, ISOLATED) or (mode == PORTFOLIO and has_grids)
+        self._expect(event, "amount_quote", mode, ISOLATED, is_known)
+        was_portfolio = self._is_portfolio(account, asset)
+        if was_portfolio and mode == PORTFOLIO:
+            return
+        is_switch = was_portfolio or mode == PORTFOLIO
+        for market in together if is_switch else [event.market]:
+            self._check(event, "position", self._holding(account, market).qty, 0)
+            self._holding(account, market).mode = CROSS if mode == PORTFOLIO else self._rules(market).margin_mode
+        if is_switch:
+            self.switched ^= {(account, asset)}
+        if mode != PORTFOLIO:
+            self._holding(account, event.market).mode = mode
 
     def _deposit(self, event: Any, amount: int, least: int) -> None:
         self._expect(event, "amount_quote", amount, least, amount >= least)
@@ -257,8 +274,8 @@ class Auditor(Fundings):
         InvariantError
             Naming the first difference (MONEY-002).
         """
-        names = ("clock", "markets", "positions", "wallets", "funds", "assets", "tables", "resting")
-        clock, markets, positions, wallets, funds, assets, tables, resting = (
+        names = ("clock", "markets", "positions", "wallets", "funds", "assets", "tables", "resting", "portfolios")
+        clock, markets, positions, wallets, funds, assets, tables, resting, portfolios = (
             read_table(view, name).tolist() for name in names
         )
         compare_rows("clock", [(row[2],) for row in clock], [(self.deficit_id,)])
@@ -278,6 +295,8 @@ class Auditor(Fundings):
         now = clock[0][1]
         compare_rows("adl", adl, self._list_adl(now))
         compare_rows("resting", [tuple(row) for row in resting if row[3] > now], self._list_resting(now))
+        modes = [(*key, int(self._is_portfolio(*key))) for key in sorted(self.switched)]
+        compare_rows("portfolios", [tuple(row) for row in portfolios], modes)
 
     def _list_adl(self, ts_ns: int) -> list[tuple[int, ...]]:
         """Return market, previous mark, whether its trigger is active, and its fund's peak (ADL-017, ADL-020)."""
@@ -298,7 +317,8 @@ class Auditor(Fundings):
         for account, held in sorted(self.holdings.items()):
             for market, holding in sorted(held.items()):
                 rules = self._rules(market)
-                default = (rules.leverage_ppm, rules.margin_mode)
+                start_mode = CROSS if self._is_portfolio(account, rules.asset) else rules.margin_mode
+                default = (rules.leverage_ppm, rules.margin_mode if account == EXTERNAL else start_mode)
                 settings = default if account == EXTERNAL else (holding.leverage_ppm, holding.mode)
                 if holding.qty or settings != default:
                     sums = (holding.qty, holding.cost, holding.margin, holding.opened_seq)

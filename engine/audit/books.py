@@ -70,6 +70,7 @@ class Books:
             for market, rules in enumerate(setup.markets)
             if rules.adl_trigger == TRIGGER_DRAWDOWN
         }
+        self.switched: set[tuple[int, int]] = set()  # accounts that in an asset left the mode they start in (PORT-002)
         self.seq = 0
         self.ts_ns = 0
         # What accounts hold together, and what changed since it was last added up (MONEY-001).
@@ -102,7 +103,8 @@ class Books:
         held = self.holdings.setdefault(account, {})
         if market not in held:
             rules = self._rules(market)
-            held[market] = Holding(rules.leverage_ppm, CROSS if account == EXTERNAL else rules.margin_mode)
+            is_cross = account == EXTERNAL or self._is_portfolio(account, rules.asset)
+            held[market] = Holding(rules.leverage_ppm, CROSS if is_cross else rules.margin_mode)
         holding = held[market]
         self._holdings_before.setdefault((account, market), (holding.qty, holding.margin - holding.cost))
         return holding
@@ -153,7 +155,38 @@ class Books:
         return ceil_div(notional * tier[2], PPM) - tier[3]
 
     def _maintenance(self, domain: Domain) -> int:
-        return sum(self._need(domain.account, market) for market in self._open_markets(domain))
+        return self._requirement(domain, self._open_markets(domain))
+
+    # ------------------------------------------------------------ portfolios
+
+    def _is_portfolio(self, account: int, asset: int) -> bool:
+        """Return whether the account's cross domain in an asset is margined as a portfolio (PORT-002)."""
+        return ((account, asset) in self.switched) != self.setup.starts_as_portfolio(asset)
+
+    def _scan(self, account: int, markets: list[int]) -> int:
+        """Return what positions on one underlying require: the marks at their worst, and the contingency (PORT-003)."""
+        rules = self._rules(markets[0])
+        values = [self._value(each, self.marks[each], self._holding(account, each).qty) for each in markets]
+        now = sum(values) * PPM
+        then = [sum(value * (PPM + move) for value in values) for move in rules.moves_ppm]
+        return ceil_div(max(now - min(then), 0) + rules.contingency_ppm * sum(map(abs, values)), PPM)
+
+    def _requirement(self, domain: Domain, markets: list[int]) -> int:
+        """Return the maintenance of a domain's positions in some markets (MARGIN-001, PORT-003)."""
+        if domain.market >= 0 or not self._is_portfolio(domain.account, domain.asset):
+            return sum(self._need(domain.account, market) for market in markets)
+        groups: dict[int, list[int]] = {}
+        for market in markets:
+            groups.setdefault(self._rules(market).underlying, []).append(market)
+        return sum(self._scan(domain.account, group) for group in groups.values())
+
+    def _share(self, domain: Domain, market: int) -> int:
+        """Return a position's share of its domain's equity, by what each would require alone (MARGIN-005, PORT-006)."""
+        equity, markets = self._equity(domain), self._open_markets(domain)
+        if markets == [market]:
+            return equity
+        weights = {each: self._requirement(domain, [each]) for each in markets}
+        return equity * weights[market] // sum(weights.values())
 
     # ------------------------------------------------------------ fills
 

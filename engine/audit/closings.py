@@ -80,10 +80,7 @@ class Closings(Stages):
 
     def _start_closing(self, domain: Domain, market: int) -> Closing:
         holding = self._holding(domain.account, market)
-        share = self._equity(domain)
-        if len(self._open_markets(domain)) > 1:
-            share = share * self._need(domain.account, market) // self._maintenance(domain)
-        value = self._value(market, self.marks[market], holding.qty) - share
+        value = self._value(market, self.marks[market], holding.qty) - self._share(domain, market)
         lots, step = abs(holding.qty), self._step(domain, market)
         tick = self._show(market, value, holding.qty)
         limit = self._limit(domain, market, tick)

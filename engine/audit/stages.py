@@ -61,7 +61,7 @@ class Stages(Payers):
         maintenance = self._maintenance(domain)
         lack = maintenance - self._equity(domain)
         part = max(0, min(PPB, rules.adjustment_ppm * 1000 * lack // maintenance))
-        spread = self._need(domain.account, market) * rules.spread_ppm // PPM * part // PPB
+        spread = self._requirement(domain, [market]) * rules.spread_ppm // PPM * part // PPB
         return self._show(market, self._value(market, self.marks[market], qty) - spread, qty)
 
     def _fund_part(self, market: int, value: int, surplus: int) -> int:
@@ -91,8 +91,13 @@ class Stages(Payers):
         self._expect(event, "time of a domain at rest", event.ts_ns, due, event.ts_ns >= due)
 
     def _order(self, domain: Domain, markets: set[int]) -> list[int]:
-        """Return markets in the order in which their positions are closed (LIQ-004)."""
-        return sorted(markets, key=lambda market: (-self._need(domain.account, market), market))
+        """Return markets in the order in which their positions are closed (LIQ-004, PORT-007)."""
+        held = self._open_markets(domain)
+
+        def left(market: int) -> int:
+            return self._requirement(domain, [each for each in held if each != market])
+
+        return sorted(markets, key=lambda market: (left(market), market))
 
     def _turn_to(self, event: Any) -> None:
         """Check that the position of this event is the one whose turn it is (LIQ-004, STAGE-004, STAGE-009)."""

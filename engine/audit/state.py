@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.codes import BUY, CROSS, EXTERNAL, LINEAR, SELL
+from engine.codes import BUY, CROSS, EXTERNAL, ISOLATED, LINEAR, SELL
 from engine.contract import Setup
 from engine.digest import WIDTHS, View
 from engine.errors import InvariantError
@@ -49,6 +49,7 @@ def check_state(view: View, setup: Setup) -> None:
     """
     _check_money(view, setup)
     _check_positions(view, setup)
+    _check_portfolios(view, setup)
     _check_orders(view, setup)
 
 
@@ -89,6 +90,18 @@ def _check_positions(view: View, setup: Setup) -> None:
     ways = np.array([1 if rules.kind == LINEAR else -1 for rules in setup.markets], dtype=np.int64)[positions[:, 1]]
     bad = positions[(qty != 0) & (np.sign(qty) * ways != np.sign(cost))]
     _require(not len(bad), "a position's cost has not the sign of its value", bad[:1].tolist())
+
+
+def _check_portfolios(view: View, setup: Setup) -> None:
+    """Check that nobody holds an isolated position where his mode is portfolio (PORT-002)."""
+    positions, portfolios = read_table(view, "positions"), read_table(view, "portfolios")
+    asset_of = np.array([rules.asset for rules in setup.markets], dtype=np.int64)
+    isolated = positions[(positions[:, 7] == ISOLATED) & (positions[:, 2] != 0)]
+    for asset in range(len(setup.assets)):
+        held = isolated[asset_of[isolated[:, 1]] == asset]
+        changed = np.isin(held[:, 0], portfolios[portfolios[:, 1] == asset][:, 0])
+        bad = held[changed != setup.starts_as_portfolio(asset)]
+        _require(not len(bad), "an account in portfolio mode holds an isolated position", bad[:1].tolist())
 
 
 def _check_orders(view: View, setup: Setup) -> None:

@@ -36,6 +36,7 @@ from engine.kernels.fund import cover_deficit, credit_fund, debit_fund, emit_def
 from engine.kernels.margin import (
     domain_of,
     is_cross,
+    is_portfolio,
     measure_domain,
     position_maintenance,
     share_of,
@@ -43,6 +44,7 @@ from engine.kernels.margin import (
     value_at,
     value_at_mark,
 )
+from engine.kernels.portfolio import choose_relief
 from engine.kernels.stages import cancel_scope, fund_part, passes_gate, step_lots, walk_limit
 from engine.kernels.trigger import asset_of, hang_domain, touch
 from engine.kernels.wake import cool_domain, due_after, rest_domain
@@ -268,7 +270,7 @@ def close_step(st, code, slot, step, closed):
 def choose_position(st, code):
     """Return the slot of the domain's position to close next, or NIL: the largest maintenance, then the lower market.
 
-    Those left open in this liquidation are passed over.  Source: LIQ-004, STAGE-009.
+    Those left open in this liquidation are passed over.  Source: LIQ-004, STAGE-009, PORT-007.
     """
     chosen = np.int64(NIL)
     if not code & 1:
@@ -276,9 +278,11 @@ def choose_position(st, code):
         if st.positions[slot]["qty_lot"] != 0 and not np.int64(st.positions[slot]["flags"]) & LEFT:
             chosen = slot
         return chosen
-    asset = asset_of(st, code)
+    account, asset = account_of(st, code), asset_of(st, code)
+    if is_portfolio(st, account, asset):
+        return choose_relief(st, account, asset)
     largest = np.int64(-1)
-    slot = np.int64(st.accounts[account_of(st, code)]["positions_head"])
+    slot = np.int64(st.accounts[account]["positions_head"])
     while slot != NIL:
         if is_cross(st, slot, asset) and not np.int64(st.positions[slot]["flags"]) & LEFT:
             maintenance = position_maintenance(st, slot)

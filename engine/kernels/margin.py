@@ -6,13 +6,22 @@ from engine._jit import helper, hot, inlined
 from engine._probe import phase
 from engine.codes import CROSS, ISOLATED, LINEAR, PPM, PRICE_MAX_LIMIT, TIERS_MAX
 from engine.kernels.fixed import divide_even, mul_div_ceil, mul_div_floor
-from engine.layout import NIL
+from engine.layout import NETTED, NIL
 
 
 @inlined
 def cross_code(st, account, asset):
     """Return the code of an account's cross domain in an asset: odd, its wallet's index above."""
     return (account * st.head[0]["asset_count"] + asset) * 2 + 1
+
+
+@inlined
+def is_portfolio(st, account, asset):
+    """Return whether an account's cross domain in an asset is margined as a portfolio.
+
+    Source: PORT-002.
+    """
+    return st.wallets[account * st.head[0]["asset_count"] + asset]["flags"] & NETTED != 0
 
 
 @inlined
@@ -45,7 +54,7 @@ def make_position(st, account, market):
     position["market"] = market
     position["orders_head"] = NIL
     position["leverage_ppm"] = rules["leverage_ppm"]
-    position["mode"] = rules["margin_mode"]
+    position["mode"] = CROSS if is_portfolio(st, account, np.int64(rules["asset"])) else np.int64(rules["margin_mode"])
     before = np.int64(NIL)
     after = np.int64(st.accounts[account]["positions_head"])
     while after != NIL and st.positions[after]["market"] < market:
@@ -144,12 +153,138 @@ def is_cross(st, slot, asset):
     return position["qty_lot"] != 0 and position["mode"] == CROSS and st.markets[position["market"]]["asset"] == asset
 
 
+@inlined
+def charge_both(net_quote, net_ppm, gross_quote, gross_ppm):
+    """Return ceil((net x net_ppm + gross x gross_ppm) / 10**6), rounded once; all positive, the rates together below 1.
+
+    With n = a x 10**6 + b the products stay below the amounts themselves, or below 10**12.
+    """
+    rest = net_quote % PPM * net_ppm + gross_quote % PPM * gross_ppm
+    return net_quote // PPM * net_ppm + gross_quote // PPM * gross_ppm - (-rest // PPM)
+
+
+@hot
+def require_span(st, market, high_quote, low_quote, gross_quote):
+    """Return the requirement of an underlying whose signed value may be anything from low to high.
+
+    What a move costs is linear in it, so that the widest fall and the widest rise decide.  Source: PORT-003, PORT-004.
+    """
+    rules = st.markets[market]
+    charge_ppm = rules["contingency_ppm"]
+    fallen = charge_both(max(high_quote, 0), rules["fall_ppm"], gross_quote, charge_ppm)
+    risen = charge_both(max(-low_quote, 0), rules["rise_ppm"], gross_quote, charge_ppm)
+    return max(fallen, risen)
+
+
+@helper
+def span_underlying(st, slot, market, left_out, with_orders):
+    """Return (high, low, gross): the values an underlying's positions can come to, from `slot` in its owner's list on.
+
+    With orders each position counts for all it can reach through them, without for what it is; `left_out` for nothing.
+    Source: PORT-003, PORT-004.
+    """
+    underlying = st.markets[market]["underlying"]
+    high, low, gross = np.int64(0), np.int64(0), np.int64(0)
+    while slot != NIL:
+        position = st.positions[slot]
+        here = np.int64(position["market"])
+        if slot != left_out and st.markets[here]["underlying"] == underlying:
+            most = position["qty_lot"] + with_orders * position["buy_lot"]
+            least = position["qty_lot"] - with_orders * position["sell_lot"]
+            mark_tick = st.markets[here]["mark_tick"]
+            high += value_at(st, here, mark_tick, most)
+            low += value_at(st, here, mark_tick, least)
+            gross += value_at(st, here, mark_tick, max(most, -least))
+        slot = np.int64(position["next_owned"])
+    return high, low, gross
+
+
+@helper
+def require_underlying(st, slot, market, left_out, with_orders):
+    """Return the maintenance of an underlying, its positions being those from `slot` in their owner's list on.
+
+    Source: PORT-003, PORT-004.
+    """
+    high, low, gross = span_underlying(st, slot, market, left_out, with_orders)
+    return require_span(st, market, high, low, gross)
+
+
+@helper
+@phase("margin")
+def measure_portfolio(st, account, asset):
+    """Return (equity, maintenance, positions) of a portfolio: maintenance is the sum over its underlyings.
+
+    O(positions x underlyings).  Source: PORT-003, MARGIN-001.
+    """
+    equity = st.wallets[account * st.head[0]["asset_count"] + asset]["balance_quote"]
+    maintenance, count, seen = np.int64(0), np.int64(0), np.int64(0)
+    slot = np.int64(st.accounts[account]["positions_head"])
+    while slot != NIL:
+        if is_cross(st, slot, asset):
+            market = np.int64(st.positions[slot]["market"])
+            equity += value_at_mark(st, slot) - st.positions[slot]["cost_quote"]
+            count += 1
+            mask = np.int64(1) << st.markets[market]["underlying"]
+            if not seen & mask:
+                seen |= mask
+                maintenance += require_underlying(st, slot, market, np.int64(NIL), np.int64(0))
+        slot = np.int64(st.positions[slot]["next_owned"])
+    return equity, maintenance, count
+
+
+@helper
+def require_initial(st, account, asset):
+    """Return the initial margin of a portfolio, with the worst its resting orders could make of it.
+
+    Source: PORT-004.
+    """
+    total, seen = np.int64(0), np.int64(0)
+    slot = np.int64(st.accounts[account]["positions_head"])
+    while slot != NIL:
+        market = np.int64(st.positions[slot]["market"])
+        rules = st.markets[market]
+        mask = np.int64(1) << rules["underlying"]
+        if rules["asset"] == asset and not seen & mask:
+            seen |= mask
+            worst = require_underlying(st, slot, market, np.int64(NIL), np.int64(1))
+            total += mul_div_ceil(worst, rules["portfolio_initial_ppm"], PPM)
+        slot = np.int64(st.positions[slot]["next_owned"])
+    return total
+
+
+@inlined
+def weigh_position(st, slot):
+    """Return the weight of a position in its portfolio: what it would require alone.
+
+    Source: PORT-006.
+    """
+    value = value_at_mark(st, slot)
+    return require_span(st, np.int64(st.positions[slot]["market"]), value, value, abs(value))
+
+
+@helper
+def weigh_portfolio(st, account, asset):
+    """Return the sum of the weights of a portfolio's positions.
+
+    Source: PORT-006.
+    """
+    total = np.int64(0)
+    slot = np.int64(st.accounts[account]["positions_head"])
+    while slot != NIL:
+        if is_cross(st, slot, asset):
+            total += weigh_position(st, slot)
+        slot = np.int64(st.positions[slot]["next_owned"])
+    return total
+
+
 @helper
 def measure_cross(st, account, asset):
     """Return (equity, maintenance, positions) of an account's cross domain in an asset.
 
     Source: MARGIN-001.
     """
+    if is_portfolio(st, account, asset):
+        return measure_portfolio(st, account, asset)
     equity = st.wallets[account * st.head[0]["asset_count"] + asset]["balance_quote"]
     maintenance = np.int64(0)
     count = np.int64(0)
@@ -201,15 +336,32 @@ def domain_of(st, slot):
 
 
 @helper
+def weight_of(st, slot):
+    """Return the weight of a position in its domain: its maintenance, in a portfolio what it would require alone.
+
+    Source: MARGIN-005, PORT-006.
+    """
+    position = st.positions[slot]
+    asset = np.int64(st.markets[position["market"]]["asset"])
+    if position["mode"] == CROSS and is_portfolio(st, np.int64(position["account"]), asset):
+        return weigh_position(st, slot)
+    return position_maintenance(st, slot)
+
+
+@helper
 @phase("margin")
 def share_of(st, slot):
-    """Return a position's share of its domain's equity, in proportion to maintenance.
+    """Return a position's share of its domain's equity, in proportion to maintenance, in a portfolio to weight.
 
-    Source: MARGIN-005.
+    Source: MARGIN-005, PORT-006.
     """
     equity, maintenance, count = measure_domain(st, domain_of(st, slot))
     if count == 1:
         return equity
+    position = st.positions[slot]
+    account, asset = np.int64(position["account"]), np.int64(st.markets[position["market"]]["asset"])
+    if is_portfolio(st, account, asset):
+        return mul_div_floor(equity, weigh_position(st, slot), weigh_portfolio(st, account, asset))
     return mul_div_floor(equity, position_maintenance(st, slot), maintenance)
 
 
@@ -227,9 +379,12 @@ def worst_side(st, slot):
 def measure_room(st, account, asset, chosen, reach):
     """Return (free collateral, withdrawable) of an account in an asset if position `chosen` could reach `reach` lots.
 
-    Source: MARGIN-006.
+    A portfolio is measured by the orders it has: `chosen` is NIL there.  Source: MARGIN-006, PORT-004.
     """
     wallet = st.wallets[account * st.head[0]["asset_count"] + asset]["balance_quote"]
+    if is_portfolio(st, account, asset):
+        free = measure_portfolio(st, account, asset)[0] - require_initial(st, account, asset)
+        return free, min(free, wallet)
     equity = wallet
     reserved = np.int64(0)
     isolated = np.int64(0)

@@ -38,6 +38,7 @@ from engine.codes import (
     OK,
     OPEN_INTEREST_LIMIT,
     PLACE,
+    PORTFOLIO,
     POSITION_OPEN,
     POST_ONLY,
     POST_ONLY_CROSSES,
@@ -71,6 +72,7 @@ from engine.kernels.idmap import find_id
 from engine.kernels.margin import (
     find_position,
     initial_of,
+    is_portfolio,
     make_position,
     measure_free,
     measure_isolated,
@@ -78,6 +80,7 @@ from engine.kernels.margin import (
     value_at,
     worst_side,
 )
+from engine.kernels.portfolio import check_portfolio_mode, switch_portfolio_mode
 from engine.kernels.trigger import touch, touch_account
 from engine.layout import NIL
 
@@ -123,6 +126,39 @@ def check_reach(st, slot, side, lots):
 
 
 @hot
+def cost_of_entry(st, market, side, lots, limit_tick):
+    """Return what an order may lose at once, and its fee: the open loss at its limit, the taker's fee of it.
+
+    Source: MARGIN-006.
+    """
+    rules = st.markets[market]
+    at_limit = value_at(st, market, limit_tick, side * lots)
+    loss = max(at_limit - value_at(st, market, rules["mark_tick"], side * lots), 0)
+    return loss + max(fee_of(at_limit, rules["taker_fee_ppm"]), 0)
+
+
+@helper
+@phase("margin")
+def check_portfolio(st, slot, side, lots, limit_tick):
+    """Return OK if a portfolio can carry an order, INSUFFICIENT_MARGIN if not.
+
+    Source: PORT-005.
+    """
+    position = st.positions[slot]
+    account, market = np.int64(position["account"]), np.int64(position["market"])
+    asset = np.int64(st.markets[market]["asset"])
+    reach = worst_side(st, slot)
+    before, _ = measure_free(st, account, asset)
+    shift_resting(st, slot, side, lots)
+    is_larger = worst_side(st, slot) > reach
+    free, _ = measure_free(st, account, asset)
+    shift_resting(st, slot, side, -lots)
+    if free >= before and not is_larger:
+        return OK
+    return OK if free >= cost_of_entry(st, market, side, lots, limit_tick) else INSUFFICIENT_MARGIN
+
+
+@hot
 @phase("margin")
 def check_margin(st, slot, side, lots, limit_tick):
     """Return OK if the account can carry an order, INSUFFICIENT_MARGIN if not.
@@ -132,6 +168,8 @@ def check_margin(st, slot, side, lots, limit_tick):
     position = st.positions[slot]
     market = np.int64(position["market"])
     rules = st.markets[market]
+    if is_portfolio(st, np.int64(position["account"]), np.int64(rules["asset"])):
+        return check_portfolio(st, slot, side, lots, limit_tick)
     before = worst_side(st, slot)
     if side > 0:
         after = max(before, position["qty_lot"] + position["buy_lot"] + lots)
@@ -139,9 +177,7 @@ def check_margin(st, slot, side, lots, limit_tick):
         after = max(before, position["sell_lot"] + lots - position["qty_lot"])
     if after <= before:
         return OK
-    at_limit = value_at(st, market, limit_tick, side * lots)
-    need = max(at_limit - value_at(st, market, rules["mark_tick"], side * lots), 0)
-    need += max(fee_of(at_limit, rules["taker_fee_ppm"]), 0)
+    need = cost_of_entry(st, market, side, lots, limit_tick)
     free, withdrawable = measure_room(st, np.int64(position["account"]), np.int64(rules["asset"]), slot, after)
     if position["mode"] == ISOLATED:
         free = withdrawable
@@ -454,17 +490,26 @@ def set_leverage(st, command):
 def set_margin_mode(st, command):
     """Apply a change of margin mode.
 
-    Source: MARGIN-008.
+    Source: MARGIN-008, PORT-002.
     """
     market, account, mode = np.int64(command["market"]), np.int64(command["account"]), command["amount_quote"]
-    if mode != CROSS and mode != ISOLATED:
+    asset = np.int64(st.markets[market]["asset"])
+    if mode != CROSS and mode != ISOLATED and mode != PORTFOLIO:
         return BAD_AMOUNT
     slot = make_position(st, account, market)
     position = st.positions[slot]
-    if position["qty_lot"] != 0 or position["orders_head"] != NIL:
+    is_switch = mode == PORTFOLIO or is_portfolio(st, account, asset)
+    if is_switch:
+        code = check_portfolio_mode(st, account, asset, mode)
+        if code != OK:
+            return code
+    elif position["qty_lot"] != 0 or position["orders_head"] != NIL:
         return POSITION_OPEN
     accept_amount(st, SET_MARGIN_MODE, market, account, mode)
-    position["mode"] = mode
+    if is_switch:
+        switch_portfolio_mode(st, account, asset, mode)
+    if mode != PORTFOLIO:
+        position["mode"] = mode
     return OK
 
 

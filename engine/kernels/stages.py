@@ -30,10 +30,10 @@ from engine.kernels.margin import (
     find_position,
     find_tier,
     measure_domain,
-    position_maintenance,
     show_bankruptcy,
     value_at,
     value_at_mark,
+    weight_of,
 )
 from engine.kernels.trigger import read_flags
 from engine.layout import COOLING, NIL
@@ -105,13 +105,13 @@ def step_lots(st, code, slot):
 def fillable_spread(st, slot):
     """Return by how much the fillable value of a position lies below its value at the mark, rounded down.
 
-    Source: STAGE-006.
+    Source: STAGE-006, PORT-006.
     """
     rules = st.markets[st.positions[slot]["market"]]
     equity, maintenance, _ = measure_domain(st, domain_of(st, slot))
     part_ppb = mul_div_floor(rules["adjustment_ppm"] * 1000, maintenance - equity, maintenance)
     part_ppb = min(max(part_ppb, 0), PPB)
-    return mul_div_floor(mul_div_floor(position_maintenance(st, slot), rules["spread_ppm"], PPM), part_ppb, PPB)
+    return mul_div_floor(mul_div_floor(weight_of(st, slot), rules["spread_ppm"], PPM), part_ppb, PPB)
 
 
 @helper

@@ -31,10 +31,14 @@ from engine.kernels.margin import (
     domain_of,
     find_tier,
     is_cross,
+    is_portfolio,
     measure_domain,
     position_maintenance,
+    span_underlying,
     value_at,
     value_at_mark,
+    weigh_portfolio,
+    weigh_position,
 )
 from engine.kernels.marks import derive_mark
 from engine.kernels.queue import refresh_domain
@@ -256,10 +260,68 @@ def hang_part(st, slot, slack, factor_ppm):
 
 
 @helper
+def loss_rate(st, slot, factor_ppm):
+    """Return the most, in ppm, by which a portfolio's slack falls per unit of value that the mark takes off a position.
+
+    The slack is equity less factor x requirement.  With V the signed value of the underlying's positions and G its
+    gross, the requirement is the larger of fall x V and -rise x V, plus contingency x G.  A long that loses a unit
+    takes one from equity, V and G: the requirement falls by fall + contingency where V is positive, and grows by
+    rise - contingency where it is negative, which needs shorts.  A short that loses one takes it from equity and V and
+    adds it to G: the requirement grows by rise + contingency, or by contingency - fall.  What moves for a position
+    never lowers the slack, since factor x (widest move + contingency) is below 1.
+
+    Source: PORT-001, PORT-008.
+    """
+    position = st.positions[slot]
+    market = np.int64(position["market"])
+    rules = st.markets[market]
+    if position["qty_lot"] < 0:
+        return PPM + scale_up(rules["rise_ppm"] + rules["contingency_ppm"], factor_ppm)
+    first = np.int64(st.accounts[position["account"]]["positions_head"])
+    net, _, gross = span_underlying(st, first, market, np.int64(NIL), np.int64(0))
+    if net == gross:
+        return PPM + scale_up(-rules["fall_ppm"] - rules["contingency_ppm"], factor_ppm)
+    return PPM + max(scale_up(rules["rise_ppm"] - rules["contingency_ppm"], factor_ppm), 0)
+
+
+@helper
+def hang_portfolio(st, account, asset, factor_ppm, slack, count):
+    """Hang all positions of a healthy portfolio, each where its mark alone would use up its part of the slack.
+
+    Without rounding the slack falls by no more than the sum over the positions of loss rate x value lost, whatever the
+    other marks do; so while no mark has used up the part of its position, the sum is not used up.  Rounding up, per
+    underlying, then times the factor, makes the requirement larger by less than factor x underlyings + 1: that much is
+    not given out.
+
+    Source: PORT-008, MARGIN-010.
+    """
+    slack = max(slack - count * scale_up(np.int64(1), factor_ppm) - 1, 0)
+    weights = weigh_portfolio(st, account, asset)
+    slot = np.int64(st.accounts[account]["positions_head"])
+    while slot != NIL:
+        position = st.positions[slot]
+        if is_cross(st, slot, asset):
+            rules = st.markets[position["market"]]
+            part = mul_div_floor(slack, weigh_position(st, slot), weights)
+            unit = abs(position["qty_lot"]) * rules["multiplier"]
+            room = divide_down(part, unit, loss_rate(st, slot, factor_ppm))
+            if position["qty_lot"] > 0:
+                tick = rules["mark_tick"] - room - 1
+                if tick >= 1:
+                    hang_up(st, slot, tick)
+            elif rules["mark_tick"] + room < rules["price_max_tick"]:
+                hang_up(st, slot, rules["mark_tick"] + room + 1)
+        slot = np.int64(position["next_owned"])
+
+
+@helper
 def hang_cross(st, code, factor_ppm, slack, maintenance, count):
     """Hang all positions of a healthy cross domain; `slack` is what they may lose together."""
     assets = st.head[0]["asset_count"]
     asset = (code >> 1) % assets
+    if is_portfolio(st, (code >> 1) // assets, asset):
+        hang_portfolio(st, (code >> 1) // assets, asset, factor_ppm, slack, count)
+        return
     wallet = st.wallets[code >> 1]
     slack = max(slack - rounding_of(factor_ppm) * count, 0)
     slot = np.int64(st.accounts[(code >> 1) // assets]["positions_head"])

@@ -27,6 +27,7 @@ from engine.codes import (
     MOVE_MARGIN,
     OFF_BOOK,
     PLACE,
+    PORTFOLIO,
     POST_ONLY,
     PPB,
     PPM,
@@ -78,6 +79,7 @@ from engine.reference.matching import (
     rest_order,
     set_level,
 )
+from engine.reference.portfolio import has_grids, list_settling, switch_portfolio_mode
 from engine.reference.risk import change_table, move_mark
 
 OF_ACCOUNTS = {
@@ -518,16 +520,25 @@ def set_leverage(state: State, command: Command) -> int:
 
 
 def set_margin_mode(state: State, command: Command) -> int:
-    """Set the account's margin mode in a market where it has neither position nor order.
+    """Set the account's margin mode where it has neither position nor order: in a market, or in all that settle alike.
 
-    Source: MARGIN-008.
+    Source: MARGIN-008, PORT-002.
     """
-    if command.amount_quote not in (CROSS, ISOLATED):
+    account, market, mode = command.account, command.market, command.amount_quote
+    asset = state.rules(market).asset
+    if mode not in (CROSS, ISOLATED, PORTFOLIO) or (mode == PORTFOLIO and not has_grids(state, asset)):
         return codes.BAD_AMOUNT
-    if has_stake(state, command.account, command.market):
+    wallet = state.wallet(account, asset)
+    is_switch = wallet.is_portfolio or mode == PORTFOLIO
+    is_change = not (wallet.is_portfolio and mode == PORTFOLIO)
+    concerned = list_settling(state, asset) if is_switch else [market]
+    if is_change and any(has_stake(state, account, each) for each in concerned):
         return codes.POSITION_OPEN
-    state.position(command.account, command.market).mode = command.amount_quote
-    accept(state, command, amount_quote=command.amount_quote)
+    if is_switch:
+        switch_portfolio_mode(state, account, asset, mode)
+    if mode != PORTFOLIO:
+        state.position(account, market).mode = mode
+    accept(state, command, amount_quote=mode)
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from engine import codes
 from engine.codes import (
     BUY,
+    CROSS,
     EXTERNAL,
     PEAK_BUCKETS,
     PRICE_PREVIOUS,
@@ -147,6 +148,11 @@ class ReferenceExchange:
             self._view_adl(),
             list_resting(state),
             self._view_averages(),
+            [
+                (account, asset, int(wallet.is_portfolio))
+                for (account, asset), wallet in sorted(state.wallets.items())
+                if wallet.is_portfolio != state.setup.starts_as_portfolio(asset)
+            ],
         )
 
     def _view_adl(self) -> list[tuple[int, ...]]:
@@ -187,7 +193,8 @@ class ReferenceExchange:
         rows: list[tuple[int, ...]] = []
         for (account, market), p in sorted(self.state.positions.items()):
             rules = self.state.rules(market)
-            is_default = (p.leverage_ppm, p.mode) == (rules.leverage_ppm, rules.margin_mode) or account == EXTERNAL
+            start_mode = CROSS if self.state.wallet(account, rules.asset).is_portfolio else rules.margin_mode
+            is_default = (p.leverage_ppm, p.mode) == (rules.leverage_ppm, start_mode) or account == EXTERNAL
             if p.qty_lot or not is_default:
                 sums = (p.qty_lot, p.cost_quote, p.margin_quote, p.opened_seq)
                 mode = rules.margin_mode if account == EXTERNAL else p.mode  # the outside has no mode of its own

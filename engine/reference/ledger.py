@@ -74,6 +74,7 @@ class Wallet:
     balance_quote: int = 0
     last_market: int = -1  # where the account's last fill in this asset was (LIQ-011)
     is_called: bool = False  # of the cross domain
+    is_portfolio: bool = False  # whether that is margined as a portfolio (PORT-002)
 
 
 @dataclass(slots=True)
@@ -143,17 +144,21 @@ class State:
     def position(self, account: int, market: int) -> Position:
         """Return a position, made on first use with the market's default leverage and mode.
 
-        The outside is never margined, so it has no isolated positions, whatever the market's default.
+        The outside is never margined, so it has no isolated positions, whatever the market's default; nor has an
+        account in portfolio mode.
         """
         if (account, market) not in self.positions:
             rules = self.rules(market)
-            mode = CROSS if account == EXTERNAL else rules.margin_mode
+            is_cross = account == EXTERNAL or self.wallet(account, rules.asset).is_portfolio
+            mode = CROSS if is_cross else rules.margin_mode
             self.positions[account, market] = Position(rules.leverage_ppm, mode)
         return self.positions[account, market]
 
     def wallet(self, account: int, asset: int) -> Wallet:
-        """Return a wallet, made on first use."""
-        return self.wallets.setdefault((account, asset), Wallet())
+        """Return a wallet, made on first use in the mode accounts start in."""
+        if (account, asset) not in self.wallets:
+            self.wallets[account, asset] = Wallet(is_portfolio=self.setup.starts_as_portfolio(asset))
+        return self.wallets[account, asset]
 
     def list_owned(self, account: int) -> list[tuple[int, Position]]:
         """Return (market, position) of an account, open or not, ascending by market."""

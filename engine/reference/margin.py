@@ -15,6 +15,13 @@ from engine.reference.ledger import (
     compute_value,
     select_tier,
 )
+from engine.reference.portfolio import (
+    Reach,
+    compute_portfolio_initial,
+    compute_portfolio_maintenance,
+    compute_relief,
+    compute_weight,
+)
 
 
 class Domain(NamedTuple):
@@ -40,6 +47,14 @@ def domain_of(state: State, account: int, market: int) -> Domain:
     """Return the domain a position of the account in the market belongs to."""
     is_isolated = state.position(account, market).mode == ISOLATED
     return Domain(account, state.rules(market).asset, market if is_isolated else -1)
+
+
+def is_portfolio(state: State, domain: Domain) -> bool:
+    """Return whether a domain is the cross domain of an account in portfolio mode.
+
+    Source: PORT-002.
+    """
+    return domain.market < 0 and state.wallet(domain.account, domain.asset).is_portfolio
 
 
 def list_domains(state: State) -> list[Domain]:
@@ -101,11 +116,13 @@ def compute_position_maintenance(state: State, account: int, market: int) -> int
 
 
 def compute_maintenance(state: State, domain: Domain) -> int:
-    """Return the sum of the maintenance of the domain's positions.
+    """Return the sum of the maintenance of the domain's positions, or what they require as a portfolio.
 
-    Source: MARGIN-001.
+    Source: MARGIN-001, PORT-003.
     """
     markets = list_positions(state, domain)
+    if is_portfolio(state, domain):
+        return compute_portfolio_maintenance(state, domain.account, markets)
     return sum(compute_position_maintenance(state, domain.account, market) for market in markets)
 
 
@@ -131,13 +148,44 @@ def compute_ratio(state: State, domain: Domain) -> int:
 def compute_share(state: State, account: int, market: int) -> int:
     """Return a position's share of its domain's equity, in proportion to maintenance; all of it if it is the only one.
 
-    Source: MARGIN-005.
+    In a portfolio it is in proportion to weight.
+
+    Source: MARGIN-005, PORT-006.
     """
     domain = domain_of(state, account, market)
     equity = compute_equity(state, domain)
-    if list_positions(state, domain) == [market]:
+    markets = list_positions(state, domain)
+    if markets == [market]:
         return equity
+    if is_portfolio(state, domain):
+        weights = sum(compute_weight(state, account, each) for each in markets)
+        return equity * compute_weight(state, account, market) // weights
     return equity * compute_position_maintenance(state, account, market) // compute_maintenance(state, domain)
+
+
+def compute_domain_weight(state: State, domain: Domain, market: int) -> int:
+    """Return the weight of a position in its domain: its maintenance, in a portfolio what it would require alone.
+
+    Source: MARGIN-005, PORT-006.
+    """
+    if is_portfolio(state, domain):
+        return compute_weight(state, domain.account, market)
+    return compute_position_maintenance(state, domain.account, market)
+
+
+def choose_position(state: State, domain: Domain, markets: list[int]) -> int:
+    """Return the one of some markets whose position is closed next: what lowers the maintenance most, then the lower.
+
+    Source: LIQ-004, PORT-007.
+    """
+    held = list_positions(state, domain)
+
+    def lower(market: int) -> int:
+        if is_portfolio(state, domain):
+            return compute_relief(state, domain.account, held, market)
+        return compute_position_maintenance(state, domain.account, market)
+
+    return min(markets, key=lambda market: (-lower(market), market))
 
 
 def compute_bankruptcy_value(state: State, account: int, market: int) -> int:
@@ -270,6 +318,22 @@ def list_known(state: State, account: int, asset: int) -> list[tuple[int, Positi
     ]
 
 
+def list_reaches(
+    state: State, account: int, asset: int, without: Order | None, at: int = -1, side: int = 0, qty_lot: int = 0
+) -> list[Reach]:
+    """Return what resting orders, and `qty_lot` more on `side` of market `at`, could make of the account's positions.
+
+    Source: PORT-004.
+    """
+    reaches: list[Reach] = []
+    for market, position in list_known(state, account, asset):
+        buys, sells = (count_resting(state, account, market, each, without) for each in (BUY, -BUY))
+        if market == at:
+            buys, sells = (buys + qty_lot, sells) if side == BUY else (buys, sells + qty_lot)
+        reaches.append(Reach(market, position.qty_lot - sells, position.qty_lot + buys))
+    return reaches
+
+
 def compute_isolated_reserve(state: State, account: int, asset: int, without: Order | None = None) -> int:
     """Return what the orders of isolated markets need beyond their positions.
 
@@ -287,9 +351,11 @@ def compute_isolated_reserve(state: State, account: int, asset: int, without: Or
 def compute_free(state: State, account: int, asset: int, without: Order | None = None) -> int:
     """Return the free collateral of an account in an asset.
 
-    Source: MARGIN-006.
+    Source: MARGIN-006, PORT-004.
     """
     free = compute_equity(state, Domain(account, asset, -1))
+    if is_portfolio(state, Domain(account, asset, -1)):
+        return free - compute_portfolio_initial(state, list_reaches(state, account, asset, without))
     for market, position in list_known(state, account, asset):
         if position.mode == CROSS:
             worst = compute_worst_side(state, account, market, without)
@@ -312,20 +378,27 @@ def is_covered(
 ) -> bool:
     """Return whether an order that is not reduce-only has the collateral it needs.
 
-    Source: MARGIN-006.
+    Source: MARGIN-006, PORT-005.
     """
     if account == EXTERNAL:
         return True
     before = compute_worst_side(state, account, market, without)
     after = compute_worst_side(state, account, market, without, side, qty_lot)
-    if after <= before:
+    asset = state.rules(market).asset
+    if is_portfolio(state, Domain(account, asset, -1)):
+        more = (market, side, qty_lot)
+        growth = compute_portfolio_initial(state, list_reaches(state, account, asset, without, *more))
+        growth -= compute_portfolio_initial(state, list_reaches(state, account, asset, without))
+        is_checked = after > before or growth > 0
+    else:
+        growth = compute_initial_margin(state, account, market, after)
+        growth -= compute_initial_margin(state, account, market, before)
+        is_checked = after > before
+    if not is_checked:
         return True
-    growth = compute_initial_margin(state, account, market, after)
-    growth -= compute_initial_margin(state, account, market, before)
     at_limit = compute_value(state, market, limit_tick, side * qty_lot)
     loss = max(0, at_limit - compute_value(state, market, state.marks[market], side * qty_lot))
     fee = max(0, compute_fee(at_limit, state.rules(market).taker_fee_ppm))
-    asset = state.rules(market).asset
     if state.position(account, market).mode == ISOLATED:
         have = compute_withdrawable(state, account, asset, without)
     else:

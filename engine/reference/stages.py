@@ -26,10 +26,11 @@ from engine.reference.closing import Closing
 from engine.reference.ledger import State, compute_fee, compute_notional, compute_value, select_tier
 from engine.reference.margin import (
     Domain,
+    choose_position,
     compute_collar,
+    compute_domain_weight,
     compute_equity,
     compute_maintenance,
-    compute_position_maintenance,
     display_bankruptcy_tick,
     list_positions,
 )
@@ -54,11 +55,10 @@ def choose_market(state: State, attempt: Attempt) -> int | None:
 
     Source: LIQ-004, STAGE-009.
     """
-    account = attempt.domain.account
     markets = [market for market in list_positions(state, attempt.domain) if market not in attempt.left_open]
     if not markets:
         return None
-    return min(markets, key=lambda market: (-compute_position_maintenance(state, account, market), market))
+    return choose_position(state, attempt.domain, markets)
 
 
 def cancel_scope(state: State, account: int, policy_market: int) -> None:
@@ -105,13 +105,13 @@ def compute_step(state: State, domain: Domain, market: int) -> int:
 def compute_fillable_value(state: State, domain: Domain, market: int) -> int:
     """Return the value at which limit `fillable` would close a whole position, signed as the position.
 
-    Source: STAGE-006.
+    Source: STAGE-006, PORT-006.
     """
     rules = state.rules(market)
     equity, maintenance = compute_equity(state, domain), compute_maintenance(state, domain)
     part_ppb = rules.adjustment_ppm * 1000 * (maintenance - equity) // maintenance
     part_ppb = max(0, min(PPB, part_ppb))
-    spread = compute_position_maintenance(state, domain.account, market) * rules.spread_ppm // PPM * part_ppb // PPB
+    spread = compute_domain_weight(state, domain, market) * rules.spread_ppm // PPM * part_ppb // PPB
     return compute_value(state, market, state.marks[market], state.position(domain.account, market).qty_lot) - spread
 
 

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.codes import ASSIGN, INVERSE, PPM, SET_LEVERAGE, SET_MARGIN_MODE
+from engine.codes import ASSIGN, CROSS, INVERSE, ISOLATED, PORTFOLIO, PPM, SET_LEVERAGE, SET_MARGIN_MODE
 from engine.contract import Market, MarketRules, build_setup, value_of
 from engine.errors import CapacityError, ConfigError
 from engine.feeds.draws import FRACTION_BITS, Draws, Ints, lognormal, pareto
@@ -149,7 +149,8 @@ def build_population(
     """Return the commands that bring the crowd into a market (POP-001).
 
     Per account: `set_leverage` and `set_margin_mode` where they differ from the market's defaults, then `assign` with
-    the entry value divided by the leverage, rounded up, as collateral.  The market must have its mark by then.
+    the entry value divided by the leverage, rounded up, as collateral.  The market must have its mark by then.  Who is
+    not isolated is cross, or stays in portfolio mode where accounts start in it.
 
     Nobody starts in trouble: an entry drawn so far on the losing side that more than three quarters of the distance
     between collateral and maintenance would be gone at `mark_tick` is moved to where exactly that much is gone.
@@ -189,6 +190,10 @@ def build_population(
     deviation = (mark_tick * spread_ppm << 16) // PPM
     offset = ((draws.normal(len(lots)) >> (FRACTION_BITS - 12)) * deviation) >> (12 + 16)
     maintenance = count_maintenance(rules, notional)
+    if rules.start_mode == PORTFOLIO:
+        highest, weights = count_portfolio(rules, notional, sides)
+        leverage = np.where(isolated, leverage, np.minimum(leverage, highest))
+        maintenance = np.where(isolated, maintenance, weights)
     slack = np.maximum(notional // leverage - maintenance, 0) // LOSS_DENOMINATOR * LOSS_NUMERATOR
     worst = find_worst_entry(rules, mark_tick, sides, lots, leverage, slack)
     entry = np.where(sides > 0, np.minimum(mark_tick + offset, worst), np.maximum(mark_tick + offset, worst))
@@ -200,9 +205,8 @@ def build_population(
         account = population.first_account + int(np.argmax(equity < maintenance))
         raise ConfigError(f"population: account {account} would start below maintenance; expected finer ticks or tiers")
     accounts = population.first_account + np.arange(len(lots))
-    return build_assignments(
-        rules, market_index, ts_ns, accounts, leverage, isolated.astype(np.int64), (sides, lots, entry, collateral)
-    )
+    modes = np.where(isolated, ISOLATED, PORTFOLIO if rules.start_mode == PORTFOLIO else CROSS)
+    return build_assignments(rules, market_index, ts_ns, accounts, leverage, modes, (sides, lots, entry, collateral))
 
 
 def find_worst_entry(rules: MarketRules, mark_tick: int, sides: Ints, lots: Ints, leverage: Ints, slack: Ints) -> Ints:
@@ -243,7 +247,7 @@ def build_assignments(
     assign["side"], assign["qty_lot"], assign["price_tick"], assign["amount_quote"] = positions
     keep = np.ones(rows.shape, dtype=bool)
     keep[:, 0] = -(-PPM // leverage) != rules.leverage_ppm
-    keep[:, 1] = modes != rules.margin_mode
+    keep[:, 1] = modes != rules.start_mode
     return rows[keep]
 
 
@@ -255,6 +259,13 @@ def count_maintenance(rules: MarketRules, notional: Ints) -> Ints:
     whole, part = np.divmod(notional, PPM)
     margin: Ints = whole * rates[tier] - (-part * rates[tier] // PPM) - deductions[tier]
     return margin
+
+
+def count_portfolio(rules: MarketRules, notional: Ints, sides: Ints) -> tuple[Ints, Ints]:
+    """Return the highest leverage and the maintenance of each position as a portfolio of its own (PORT-004)."""
+    rates = np.where(sides > 0, -rules.moves_ppm[0], rules.moves_ppm[-1]) + rules.contingency_ppm
+    whole, part = np.divmod(notional, PPM)
+    return PPM * PPM // (rates * rules.portfolio_initial_ppm), whole * rates - (-part * rates // PPM)
 
 
 def _draw_positions(population: Population, market: Market, rules: MarketRules, draws: Draws) -> tuple[Ints, Ints]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.codes import CROSS, ISOLATED, PPM
+from engine.codes import CROSS, ISOLATED, PORTFOLIO, PPM
 from engine.contract import Market, MarketRules, build_setup, value_of
 from engine.errors import DataError, MissingExtraError
 from engine.feeds.columns import MarketUnits, UnitCache, named, read_blocks, unknown_symbol
@@ -17,7 +17,7 @@ from engine.units import parse_decimal
 
 NEEDED = ("account", "symbol", "side", "amount", "entry_price", "leverage", "margin_mode")
 SIDES = {"long": 1, "short": -1, "buy": 1, "sell": -1}
-MODES = {"cross": CROSS, "isolated": ISOLATED}
+MODES = {"cross": CROSS, "isolated": ISOLATED, "portfolio": PORTFOLIO}
 MONEY_MOST = 1 << 60  # the most an asset's deposits may come to (NUM-006)
 
 
@@ -111,6 +111,7 @@ def read_positions(
     readers = {m.symbol: _Reader(index, m, rules[index]) for index, m in enumerate(markets)}
     names: dict[str, int] = {}
     seen: set[tuple[int, int]] = set()
+    is_portfolio: dict[tuple[int, int], bool] = {}
     found: list[_Position] = []
     for line, row in _read_parquet(file) if file.suffix == ".parquet" else _read_csv(file):
         if row["symbol"] not in readers:
@@ -126,11 +127,25 @@ def read_positions(
         if (account, position.market) in seen:
             raise DataError(file, line, "account", f"expected one position of {row['account']} in {row['symbol']}")
         seen.add((account, position.market))
+        expected = _check_mode(position, rules, is_portfolio)
+        if expected:
+            raise DataError(file, line, "margin_mode", expected)
         found.append(position)
     if not found:
         raise DataError(file, 2, None, "expected at least one row below the header")
     check_capacity(len(names), first_account, accounts_max)
     return _build_commands(found, rules, ts_ns), names
+
+
+def _check_mode(position: _Position, rules: Sequence[MarketRules], known: dict[tuple[int, int], bool]) -> str:
+    """Return what is wrong with a margin mode beside those of the account's earlier positions (PORT-002)."""
+    asset = rules[position.market].asset
+    mode = position.mode == PORTFOLIO
+    if mode and not all(rule.moves_ppm for rule in rules if rule.asset == asset):
+        return "expected cross or isolated: not all markets of the asset declare a portfolio"
+    if known.setdefault((position.account, asset), mode) != mode:
+        return "expected portfolio in all markets of the asset, or in none"
+    return ""
 
 
 def _build_commands(found: list[_Position], rules: Sequence[MarketRules], ts_ns: int) -> NDArray[np.void]:

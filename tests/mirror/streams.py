@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from engine import codes
-from engine.contract import AdlPolicy, FundingPolicy, Market, Setup, Tier, build_setup, is_derived
+from engine.contract import AdlPolicy, FundingPolicy, Market, PortfolioPolicy, Setup, Tier, build_setup, is_derived
 from engine.layout import COMMAND
 
 FIELDS = tuple(name for name in COMMAND.names if not name.startswith("_"))
@@ -109,6 +109,8 @@ def make_setup(seed):
         for draw in POLICY_DRAWS:  # each with dice of its own: a new one leaves the others' streams as they are
             market = draw(random.Random(f"{draw.__name__} {seed} {index}"), market)
         made.append(market)
+    for setup_draw in SETUP_DRAWS:
+        made = setup_draw(random.Random(f"{setup_draw.__name__} {seed}"), made)
     return build_setup(made)
 
 
@@ -228,6 +230,37 @@ def draw_marks(rng, market):
 POLICY_DRAWS = (draw_inverse, draw_tables, draw_adl, draw_stages, draw_marks)
 
 
+def draw_portfolio(rng, markets):
+    """Give half of the setups price moves and underlyings, and half of those portfolio margin from the start."""
+    if rng.random() < 0.5:
+        return markets
+    curved = {market.settle for market in markets if market.kind == "inverse"}
+    starts = {market.settle: rng.random() < 0.5 and market.settle not in curved for market in markets}
+    modes = ["portfolio" if starts[market.settle] else market.margin_mode for market in markets]
+    given = give_portfolios(rng, markets)
+    return [replace_market(market, margin_mode=mode) for market, mode in zip(given, modes, strict=True)]
+
+
+def give_portfolios(rng, markets):
+    """Return markets with price moves, on one or two underlyings."""
+    grids = {}
+    for name in "UV":
+        down, up = (Decimal(rng.choice(("0.01", "0.03", "0.1", "0.25"))) for _ in range(2))
+        moves = sorted({-down, -down / 2, up / 4, up, *([Decimal(0)] if rng.random() < 0.5 else [])})
+        contingency = Decimal(rng.choice(("0.000001", "0.005", "0.02")))
+        initial = Decimal(rng.choice(("1", "1.3", "2")))
+        grids[name] = PortfolioPolicy(moves=tuple(moves), contingency=contingency, initial=initial)
+    names = [rng.choice("UUV") for _ in markets]
+    return [
+        replace_market(market, underlying=name, portfolio=grids[name]) if market.kind == "linear" else market
+        for market, name in zip(markets, names, strict=True)
+    ]
+
+
+# Functions (rng, markets) -> markets that choose what the markets of a setup must agree on.
+SETUP_DRAWS = (draw_portfolio,)
+
+
 def replace_market(market, **changes):
     """Return a market with some fields changed."""
     return Market(**({name: getattr(market, name) for name in market.__struct_fields__} | changes))
@@ -251,6 +284,9 @@ class Storm:
         self.wealth = self.rng.choice((100, 400, 2000, 10000))
         self.scale = LARGE if setup.markets[0].multiplier >= LARGE else 1
         self.thinness = self.rng.choice((1, 4, 20))
+        # dice of their own, so that setups without portfolios keep the streams they had
+        self.portfolio_rng = random.Random(f"portfolios {seed}")
+        self.has_portfolios = all(rules.moves_ppm for rules in setup.markets)
 
     def add(self, kind, **fields):
         """Append one command at the present time."""
@@ -336,6 +372,8 @@ class Storm:
             market = 0 if rng.random() < 0.7 else self.pick_market()
             amount = self.money(rng.randint(1, 2 * self.wealth))
             self.add(codes.DEPOSIT, account=account, market=market, amount_quote=amount)
+            if self.has_portfolios and self.portfolio_rng.random() < 0.6:
+                self.add(codes.SET_MARGIN_MODE, account=account, market=market, amount_quote=codes.PORTFOLIO)
 
     def level(self, market=None):
         """Set an outside level, mostly on its own side, sometimes crossing."""
