@@ -292,7 +292,9 @@ class ReferenceExchange:
         state.assets = [Asset(**asset) for asset in saved["assets"]]
         state.tables = list(saved["tables"])
         state.previous_marks = list(saved["previous_marks"])
-        state.watches = {market: Watch(**watch) for market, watch in saved["watches"]}
+        for market, watch in saved["watches"]:
+            highest = {int(bucket): balance for bucket, balance in watch["highest"].items()}  # JSON's keys are text
+            state.watches[market] = Watch(**{**watch, "highest": highest})
         state.resting = {Domain(*row[:3]): (row[3], row[4]) for row in saved["resting"]}
         state.cooling = {Domain(*row[:3]): row[3] for row in saved["cooling"]}
         state.averages = [

@@ -227,9 +227,9 @@ def test_longs_pay_funding_and_everybody_fees_in_coin():
     trade = only(desk.meet(1, 2, 10_000, 100_000), codes.TRADE)
     assert (trade["fee_quote"], trade["other_fee_quote"]) == (50_000, 20_000)
     paid = desk.send(codes.FUNDING, amount_quote=100_000)
-    assert paid["amount_quote"].tolist() == [-10_000, 10_000]
+    assert paid[paid["kind"] == codes.FUNDING_PAYMENT]["amount_quote"].tolist() == [-10_000, 10_000]
     paid = desk.send(codes.FUNDING, amount_quote=-100_000)
-    assert paid["amount_quote"].tolist() == [10_000, -10_000]
+    assert paid[paid["kind"] == codes.FUNDING_PAYMENT]["amount_quote"].tolist() == [10_000, -10_000]
 
 
 def test_isolated_margin_is_in_coin():

@@ -487,7 +487,7 @@ def test_the_rank_in_adl_uses_the_share_by_weight():
         desk.bring(1, 10, at=1)
         desk.mark(90, at=0)
         score = 900 * codes.PPB // share * (codes.PPB // 10) // codes.PPB
-        assert desk.fast.rank_side(0, SELL) == desk.plain.rank_side(0, SELL) == [(1, score, -10)]
+        assert desk.fast.rank_side(0, SELL) == desk.plain.rank_side(0, SELL) == [(1, score, -10, 1)]
 
 
 # ---------------------------------------------------------------- exactly the slack

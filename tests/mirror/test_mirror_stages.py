@@ -818,6 +818,6 @@ def test_storms_reach_the_policies():
     """
     if not seen:  # each worker knows its own streams only: an empty count says nothing about them
         pytest.skip("the storms ran in another worker or were deselected")
-    wanted = {f"limit {number}": 10 for number in range(3)} | {f"surplus {number}": 10 for number in range(3)}
+    wanted = {f"limit {number}": 5 for number in range(3)} | {f"surplus {number}": 10 for number in range(3)}
     wanted |= {"ended 0": 50, "ended 2": 20, "ended 4": 10, "resting": 50, f"canceled {codes.BY_LIQUIDATION}": 10}
     assert not {name: seen[name] for name, count in wanted.items() if seen[name] < count}

@@ -154,6 +154,8 @@ def test_every_wrong_fact_is_found(kind):
         if (codes.EVENT_NAMES[kind], name) in CANNOT_BE_KNOWN:
             continue
         for seed in find_seeds(kind, draw, 12):
+            if name == "price_tick" and any(rules.kind == codes.INVERSE for rules in run_reference(seed)[0].markets):
+                continue  # a rounded value may be that of the next tick too (INV-001)
             assert corrupt(seed, kind, name, draw), f"{codes.EVENT_NAMES[kind]}.{name} in stream {seed}: nobody saw it"
 
 
