@@ -64,6 +64,7 @@ ADL_FILL = 16
 ADL_NOTICE = 17
 HAIRCUT = 18
 FUNDING_PAYMENT = 19
+VARIATION = 20
 
 # ---------------------------------------------------------------- reasons inside events
 # canceled
@@ -122,16 +123,26 @@ POLICIES: dict[str, tuple[str, ...]] = {
     "size": ("full",),
     "limit": ("none",),
     "surplus": ("fund",),
-    "backstop": ("adl",),
+    "backstop": ("adl", "takeover", "vault"),
     "adl_trigger": ("fund_empty",),
     "adl_price": ("bankruptcy",),
     "adl_score": ("bitmex",),
     "adl_allocation": ("queue",),
     "adl_fees": ("on", "off"),
     "lights": ("rank",),
+    "takeover_price": ("bankruptcy", "mark"),
+    "unwind": ("none", "immediate", "stepped"),
+    "unwind_last": ("off", "on"),
+    "settlement": ("close", "mark"),
+    "order_margin": ("initial", "none"),
 }
+BACKSTOP_ADL, BACKSTOP_TAKEOVER, BACKSTOP_VAULT = 0, 1, 2
+TAKEN_AT_BANKRUPTCY, TAKEN_AT_MARK = 0, 1
+UNWIND_NONE, UNWIND_IMMEDIATE, UNWIND_STEPPED = 0, 1, 2
+SETTLED_AT_CLOSE, SETTLED_AT_MARK = 0, 1
 
 EXTERNAL = 0  # the account that is the recorded market's other side (OUT-001)
+HOUSE = -1  # the account whose money is the market's fund (HOUSE-001)
 
 # ---------------------------------------------------------------- fixed numbers of the rules
 PPM = 1_000_000
@@ -184,6 +195,7 @@ EVENT_NAMES: dict[int, str] = {
     ADL_NOTICE: "adl_notice",
     HAIRCUT: "haircut",
     FUNDING_PAYMENT: "funding_payment",
+    VARIATION: "variation",
 }
 
 CANCEL_NAMES: dict[int, str] = {

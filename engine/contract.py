@@ -13,11 +13,23 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from engine.codes import MARKETS_MAX, POLICIES, PPM, PRICE_MAX_LIMIT, TIERS_MAX, VALUE_MAX
+from engine.codes import (
+    BACKSTOP_ADL,
+    MARKETS_MAX,
+    POLICIES,
+    PPM,
+    PRICE_MAX_LIMIT,
+    SETTLED_AT_MARK,
+    TIERS_MAX,
+    UNWIND_STEPPED,
+    VALUE_MAX,
+)
 from engine.errors import ConfigError
 from engine.units import count_units, rate_to_ppm
 
 DEFAULT_PRICE_MAX_TICK = (1 << 24) - 1
+RATE_MAX = 100  # the highest margin rate of a market settled at the mark (CASH-006)
+INTERVAL_MAX_S = 31_536_000
 
 
 class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,13 +52,37 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class LiquidationPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Stages 1 to 4 of the waterfall, each by the name of its policy (LIQ-002)."""
+    """Stages 1 to 4 of the waterfall, each by the name of its policy (LIQ-002), and what the house does (HOUSE-001).
+
+    Parameters
+    ----------
+    vault_below : Decimal
+        Part of maintenance below which a vault takes a domain over before the book is touched.
+    carry : Decimal
+        Notional the house may hold per unit of its fund; 0: no limit.
+    unwind_interval_s, unwind_share, unwind_full, unwind_depth, unwind_range : Decimal
+        Seconds between steps, part of the position, quantity that goes at once, part of the depth inside the range,
+        range around mid (stepped) or mark (immediate; 0: no limit).
+    closeout_fee : Decimal
+        Rate the house pays on what it unwinds.
+    """
 
     cancel: str = "account"
     size: str = "full"
     limit: str = "none"
     surplus: str = "fund"
     backstop: str = "adl"
+    vault_below: Decimal = Decimal("0.666667")
+    takeover_price: str = "bankruptcy"
+    carry: Decimal = Decimal(0)
+    unwind: str = "none"
+    unwind_interval_s: Decimal = Decimal(10)
+    unwind_share: Decimal = Decimal("0.1")
+    unwind_full: Decimal = Decimal(0)
+    unwind_depth: Decimal = Decimal("0.1")
+    unwind_range: Decimal = Decimal("0.1")
+    unwind_last: str = "off"
+    closeout_fee: Decimal = Decimal(0)
 
 
 class AdlPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,6 +115,12 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         A margin call is sent when equity falls below maintenance times this; 0 sends none.
     initial_mark : Decimal, optional
         Mark price before the first command.
+    settlement : str
+        When a position's gains and losses become cash: as it closes, or at each mark.
+    order_margin : str
+        What an order must have before it is let in: initial margin, or nothing.
+    short_maintenance : Decimal
+        Added to the maintenance rates of short positions.
 
     Source: DESIGN 1, 5, 6; spec CFG-001.
     """
@@ -107,6 +149,9 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     refill: str = "tape"
     liquidation: LiquidationPolicy = LiquidationPolicy()
     adl: AdlPolicy = AdlPolicy()
+    settlement: str = "close"
+    order_margin: str = "initial"
+    short_maintenance: Decimal = Decimal(0)
 
 
 class MarketRules(NamedTuple):
@@ -131,6 +176,21 @@ class MarketRules(NamedTuple):
     adl_fees: int  # 1: on
     call_ppm: int
     tiers: tuple[tuple[int, int, int, int], ...]  # floor_quote, initial_ppm, maintenance_ppm, deduction_quote
+    backstop: int
+    vault_below_ppm: int
+    takeover_price: int
+    carry_ppm: int  # 0: no limit
+    unwind: int
+    unwind_interval_ns: int
+    unwind_share_ppm: int
+    unwind_full_lot: int
+    unwind_depth_ppm: int
+    unwind_range_ppm: int
+    unwind_last: int  # 1: the house's trades move the last price
+    closeout_fee_ppm: int
+    settlement: int
+    order_margin: int
+    short_maintenance_ppm: int
 
 
 class Setup(NamedTuple):
@@ -157,7 +217,9 @@ def check_policy(path: str, group: str, value: str) -> int:
     return known.index(value)
 
 
-def read_tiers(tiers: Sequence[Tier], quote_unit: Decimal, where: str) -> tuple[tuple[int, int, int, int], ...]:
+def read_tiers(
+    tiers: Sequence[Tier], quote_unit: Decimal, where: str, rate_max: int = 1
+) -> tuple[tuple[int, int, int, int], ...]:
     """Return tiers in integers, deductions by the recurrence `d_n = d_{n-1} + floor_n x (rate step)` (MARGIN-002)."""
     if not tiers or len(tiers) > TIERS_MAX:
         raise ConfigError(f"{where}: tiers: expected 1 to {TIERS_MAX} tiers, got {len(tiers)}")
@@ -166,8 +228,8 @@ def read_tiers(tiers: Sequence[Tier], quote_unit: Decimal, where: str) -> tuple[
         path = f"{where}: tiers[{index}]"
         floor = _units(tier.floor, quote_unit, f"{path}.floor")
         initial, maintenance = _ppm(tier.initial, f"{path}.initial"), _ppm(tier.maintenance, f"{path}.maintenance")
-        if not 1 <= maintenance <= initial <= PPM:
-            raise ConfigError(f"{path}: expected 0 < maintenance <= initial <= 1")
+        if not 1 <= maintenance <= initial <= rate_max * PPM:
+            raise ConfigError(f"{path}: expected 0 < maintenance <= initial <= {rate_max}")
         if not rows:
             if floor != 0:
                 raise ConfigError(f"{path}.floor: the first tier starts at 0, got {tier.floor}")
@@ -223,6 +285,8 @@ def build_setup(markets: Sequence[Market], where: str = "market") -> Setup:
         call = next(rule.call_ppm for rule in rules if rule.asset == asset)
         if rules[-1].call_ppm != call:
             raise ConfigError(f"{path}.margin_call: all markets settling in {market.settle} share one level")
+        if rules[-1].settlement != next(rule.settlement for rule in rules if rule.asset == asset):
+            raise ConfigError(f"{path}.settlement: all markets settling in {market.settle} share one")
     return Setup(tuple(rules), tuple(assets), tuple(units), tuple(funds), tuple(fund_assets))
 
 
@@ -230,7 +294,7 @@ def _check_policies(market: Market, path: str) -> None:
     """Refuse unknown policies and kinds (CFG-002)."""
     check_policy(f"{path}.kind", "kind", market.kind)
     check_policy(f"{path}.refill", "refill", market.refill)
-    for field in LiquidationPolicy.__struct_fields__:
+    for field in (name for name in LiquidationPolicy.__struct_fields__ if name in POLICIES):
         check_policy(f"{path}.liquidation.{field}", field, getattr(market.liquidation, field))
     for field in AdlPolicy.__struct_fields__:
         group = field if field == "lights" else f"adl_{field}"
@@ -259,7 +323,9 @@ def _read_sizes(market: Market, path: str) -> _Sizes:
     price_max = count("price_max", market.tick_size, DEFAULT_PRICE_MAX_TICK)
     if not 1 <= price_max <= PRICE_MAX_LIMIT:
         raise ConfigError(f"{path}.price_max: expected 1 to {PRICE_MAX_LIMIT} ticks, got {price_max}")
-    ceiling = VALUE_MAX // (price_max * multiplier)
+    highest = max((tier.initial for tier in market.tiers), default=Decimal(1))
+    # where a position may need more than its value, that is what must fit
+    ceiling = VALUE_MAX // (price_max * multiplier * max(1, -int(-highest // 1)))
     interest = count("open_interest_max", market.lot_size, ceiling)
     if not 1 <= interest <= ceiling:
         raise ConfigError(
@@ -293,11 +359,14 @@ def _read_rates(market: Market, path: str) -> dict[str, int]:
 def _build_rules(market: Market, path: str, asset: int, fund: int) -> MarketRules:
     _check_policies(market, path)
     sizes = _read_sizes(market, path)
-    tiers = read_tiers(market.tiers, market.quote_unit, path)
+    settlement = _read_settlement(market, path)
+    is_cash = settlement["settlement"] == SETTLED_AT_MARK
+    tiers = read_tiers(market.tiers, market.quote_unit, path, RATE_MAX if is_cash else 1)
+    _check_short_rates(tiers, settlement["short_maintenance_ppm"], path)
     call = _ppm(market.margin_call, f"{path}.margin_call")
     if call and not (call >= PPM and tiers[-1][2] * call < PPM * PPM):
         raise ConfigError(f"{path}.margin_call: expected 0, or at least 1 and below 1 / the highest maintenance rate")
-    highest = PPM // tiers[0][1]
+    highest = max(1, PPM // tiers[0][1])
     if not 1 <= market.default_leverage <= highest:
         raise ConfigError(f"{path}.default_leverage: expected 1 to {highest}, got {market.default_leverage}")
     return MarketRules(
@@ -316,7 +385,70 @@ def _build_rules(market: Market, path: str, asset: int, fund: int) -> MarketRule
         adl_fees=1 - check_policy(f"{path}.adl.fees", "adl_fees", market.adl.fees),
         call_ppm=call,
         tiers=tiers,
+        **_read_house(market, path),
+        **settlement,
     )
+
+
+def _read_settlement(market: Market, path: str) -> dict[str, int]:
+    """Return how a market is settled, and what its orders and shorts need (CASH-001, CASH-005, CASH-006)."""
+    settlement = check_policy(f"{path}.settlement", "settlement", market.settlement)
+    if settlement == SETTLED_AT_MARK and market.margin_mode != "cross":
+        raise ConfigError(f"{path}.margin_mode: expected cross where settlement is mark, got {market.margin_mode}")
+    extra = _ppm(market.short_maintenance, f"{path}.short_maintenance")
+    if extra and settlement != SETTLED_AT_MARK:
+        raise ConfigError(f"{path}.short_maintenance: expected 0 unless settlement is mark, got {extra / PPM}")
+    return {
+        "settlement": settlement,
+        "order_margin": check_policy(f"{path}.order_margin", "order_margin", market.order_margin),
+        "short_maintenance_ppm": extra,
+    }
+
+
+def _check_short_rates(tiers: Sequence[tuple[int, int, int, int]], extra_ppm: int, path: str) -> None:
+    """Refuse a surcharge with which a short's maintenance would be nothing, or more than initial (CASH-006)."""
+    for _, initial, maintenance, _ in tiers:
+        if not 1 <= maintenance + extra_ppm <= initial:
+            raise ConfigError(f"{path}.short_maintenance: expected 0 < maintenance + short_maintenance <= initial")
+
+
+def _read_house(market: Market, path: str) -> dict[str, int]:
+    """Return the backstop and what the house does with what it took over (HOUSE-002, HOUSE-006)."""
+    policy, where = market.liquidation, f"{path}.liquidation"
+    backstop = check_policy(f"{where}.backstop", "backstop", policy.backstop)
+    unwind = check_policy(f"{where}.unwind", "unwind", policy.unwind)
+    if unwind and backstop == BACKSTOP_ADL:
+        raise ConfigError(f"{where}.unwind: expected none where backstop is adl, got {policy.unwind}")
+
+    def rate(field: str, low: int, high: int, limits: str) -> int:
+        found = _ppm(getattr(policy, field), f"{where}.{field}")
+        if not low <= found <= high:
+            raise ConfigError(f"{where}.{field}: expected {limits}, got {getattr(policy, field)}")
+        return found
+
+    seconds = policy.unwind_interval_s
+    if not 0 < seconds <= INTERVAL_MAX_S:
+        raise ConfigError(f"{where}.unwind_interval_s: expected above 0, at most {INTERVAL_MAX_S}, got {seconds}")
+    full = _units(policy.unwind_full, market.lot_size, f"{where}.unwind_full")
+    if not 0 <= full < 1 << 58:
+        raise ConfigError(f"{where}.unwind_full: expected a quantity of 0 or more, got {policy.unwind_full}")
+    range_ppm = rate("unwind_range", 0, PPM - 1, "0 to below 1")
+    if unwind == UNWIND_STEPPED and range_ppm == 0:
+        raise ConfigError(f"{where}.unwind_range: expected above 0 where unwind is stepped, got 0")
+    return {
+        "backstop": backstop,
+        "vault_below_ppm": rate("vault_below", 1, PPM, "above 0, at most 1"),
+        "takeover_price": check_policy(f"{where}.takeover_price", "takeover_price", policy.takeover_price),
+        "carry_ppm": rate("carry", 0, 1_000_000 * PPM, "0 to 1000000"),
+        "unwind": unwind,
+        "unwind_interval_ns": _units(seconds, Decimal("0.000000001"), f"{where}.unwind_interval_s"),
+        "unwind_share_ppm": rate("unwind_share", 1, PPM, "above 0, at most 1"),
+        "unwind_full_lot": full,
+        "unwind_depth_ppm": rate("unwind_depth", 1, PPM, "above 0, at most 1"),
+        "unwind_range_ppm": range_ppm,
+        "unwind_last": check_policy(f"{where}.unwind_last", "unwind_last", policy.unwind_last),
+        "closeout_fee_ppm": rate("closeout_fee", 0, PPM, "0 to 1"),
+    }
 
 
 def load_market(path: str | Path) -> Market:

@@ -27,11 +27,14 @@ class View(NamedTuple):
     wallets: Rows  # (n, 4): account, asset, balance_quote, called; by account and asset, where either is not 0
     funds: Rows  # (funds, 2): balance_quote, low_quote
     assets: Rows  # (assets, 6): fees, rounding, insolvency, deposits, withdrawals, waived (all _quote)
+    entries: Rows = ()  # (n, 2): market, account; of markets settled at the mark, in the order of entry (CASH-002)
+    unwinding: Rows = ()  # (n, 2): market, ts_ns at which the house's next step is due (HOUSE-007)
 
 
 WIDTHS = {"clock": 3, "markets": 5, "orders": 7, "positions": 9, "wallets": 4, "funds": 2, "assets": 6}
+WIDTHS |= {"entries": 2, "unwinding": 2}
 # Tables that only some policies fill: without rows they are not hashed, so that a policy nobody uses moves no digest.
-OPTIONAL: frozenset[str] = frozenset()
+OPTIONAL: frozenset[str] = frozenset({"entries", "unwinding"})
 
 
 def compute_digest(view: View) -> str:

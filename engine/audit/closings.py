@@ -76,7 +76,8 @@ class Closings(Payers):
         value = self._value(market, self.marks[market], holding.qty) - share
         unit = holding.qty * self._rules(market).multiplier
         tick = ceil_div(value, unit) if holding.qty > 0 else value // unit
-        return Closing(market, sign_of(holding.qty), abs(holding.qty), value, max(0, min(PRICE_MAX_LIMIT, tick)))
+        shown, lots = max(0, min(PRICE_MAX_LIMIT, tick)), abs(holding.qty)
+        return Closing(market, sign_of(holding.qty), lots, value, shown, whole=lots)
 
     def _take_share(self, event: Any, closing: Closing, received: int) -> int:
         """Close part of the bankrupt's position for `received`, and return the change of its isolated margin."""

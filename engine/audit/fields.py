@@ -20,7 +20,8 @@ _NAMED = {
     codes.LIQUIDATION_FILL: _TRADE + " amount_quote bankruptcy_tick",
     codes.LIQUIDATION_ENDED: _DOMAIN + " qty_lot fee_quote",
     codes.TAKEOVER: (
-        "account other market side qty_lot price_tick order_id margin_quote amount_quote bankruptcy_tick mark_tick"
+        "account other market side qty_lot price_tick order_id margin_quote amount_quote other_amount_quote "
+        "bankruptcy_tick mark_tick"
     ),
     codes.FUND_CREDIT: "account other market amount_quote other_amount_quote",
     codes.FUND_DEBIT: "account other market amount_quote order_id",
@@ -33,6 +34,7 @@ _NAMED = {
     codes.ADL_NOTICE: "account market side qty_lot other",
     codes.HAIRCUT: "account market amount_quote order_id margin_quote count",
     codes.FUNDING_PAYMENT: "account market amount_quote qty_lot margin_quote mark_tick",
+    codes.VARIATION: "account market qty_lot mark_tick amount_quote other_amount_quote order_id",
 }
 _NAMED_ACCEPTED = {
     codes.PLACE: "side order_id price_tick qty_lot flags",

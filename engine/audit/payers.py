@@ -20,6 +20,7 @@ class Closing:
     tick: int
     queue_count: int = -1
     rank: int = 0
+    whole: int = 0  # what was open when it started
 
 
 @dataclass(slots=True)
@@ -31,6 +32,7 @@ class Liquidation:
     closed: int = 0
     waived: int = 0
     credit: tuple[int, int, int] | None = None  # market, surplus and liquidation fee that a fund_credit must follow
+    is_whole: bool = False  # a vault takes all of it (HOUSE-005)
 
 
 @dataclass(slots=True)
@@ -48,6 +50,7 @@ class Deficit:
     fund_paid: int = 0
     cuts: int = 0
     gains: dict[int, int] | None = None
+    origin: Domain | None = None  # None: the domain being liquidated
 
 
 def due_fee(value: int, rate_ppm: int) -> int:
@@ -101,17 +104,28 @@ class Payers(Books):
     def _paying(self, event: Any) -> Deficit:
         """Return the open deficit, after checking that the event belongs to it."""
         deficit = self._deficit
-        if deficit is None or self._liquidation is None:
+        if deficit is None or (self._liquidation is None and deficit.origin is None):
             raise InvariantError(f"command {event.seq}: {EVENT_NAMES[event.kind]} without a deficit")
         self._check(event, "order_id", event.order_id, deficit.id)
         self._check(event, "market", event.market, deficit.market)
         return deficit
 
+    def _origin(self, deficit: Deficit) -> Domain:
+        """Return the domain a deficit comes from."""
+        if deficit.origin is not None:
+            return deficit.origin
+        assert self._liquidation is not None
+        return self._liquidation.domain
+
+    def _lower_fund(self, fund: int, amount: int) -> None:
+        self.funds[fund] -= amount
+        self.fund_lows[fund] = min(self.fund_lows[fund], self.funds[fund])
+        self.fund_paid[fund] = True
+
     def _fund_debit(self, event: Any) -> None:
         deficit = self._paying(event)
         fund = self._rules(event.market).fund
-        assert self._liquidation is not None
-        self._check(event, "account", event.account, self._liquidation.domain.account)
+        self._check(event, "account", event.account, self._origin(deficit).account)
         self._check(event, "fund", event.other, fund)
         self._check(event, "amount_quote", event.amount_quote, deficit.by_fund - deficit.fund_paid)
         self._expect(event, "amount_quote", event.amount_quote, 1, event.amount_quote >= 1)
@@ -119,21 +133,18 @@ class Payers(Books):
             event, "fund's balance", self.funds[fund], event.amount_quote, event.amount_quote <= self.funds[fund]
         )
         deficit.fund_paid += event.amount_quote
-        self.funds[fund] -= event.amount_quote
-        self.fund_lows[fund] = min(self.fund_lows[fund], self.funds[fund])
-        self.fund_paid[fund] = True
+        self._lower_fund(fund, event.amount_quote)
 
     def _winners(self, deficit: Deficit) -> dict[int, int]:
         """Return the winners of a market and their gains as they count before the first cut (DEF-002)."""
         if deficit.gains is None:
-            assert self._liquidation is not None
             deficit.gains = {}
             for account in sorted(self.holdings):
-                if account == EXTERNAL or deficit.market not in self.holdings[account]:
+                if account <= EXTERNAL or deficit.market not in self.holdings[account]:
                     continue
                 domain = self._domain(account, deficit.market)
                 gain = min(self._gain(account, deficit.market), self._equity(domain))
-                if gain > 0 and domain != self._liquidation.domain:
+                if gain > 0 and domain != self._origin(deficit):
                     deficit.gains[account] = gain
         return deficit.gains
 
@@ -160,8 +171,7 @@ class Payers(Books):
         short = deficit.amount - deficit.by_fund - deficit.by_adl
         total = sum(self._winners(deficit).values()) if short else 0
         by_haircut = min(short, total)
-        assert self._liquidation is not None
-        self._check(event, "account", event.account, self._liquidation.domain.account)
+        self._check(event, "account", event.account, self._origin(deficit).account)
         for name, expected in (
             ("side", deficit.side),
             ("price_tick", deficit.price),
@@ -178,7 +188,7 @@ class Payers(Books):
         self._expect(event, "haircuts", deficit.cuts, by_haircut, deficit.cuts >= by_haircut)
         payers = event.other_amount_quote + event.fee_quote + event.margin_quote + event.other_margin_quote
         self._check(event, "sum of the payers", payers, event.amount_quote)
-        sums = self.sums[self._liquidation.domain.asset]
+        sums = self.sums[self._origin(deficit).asset]
         sums.rounding += event.other_fee_quote
         sums.insolvency -= event.other_margin_quote
         self.deficit_id = event.order_id

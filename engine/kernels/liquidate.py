@@ -5,6 +5,7 @@ import numpy as np
 from engine._jit import helper
 from engine._probe import phase
 from engine.codes import (
+    BACKSTOP_TAKEOVER,
     BOOK_EMPTY,
     BY_LIQUIDATION,
     EXTERNAL,
@@ -29,6 +30,7 @@ from engine.kernels.book import (
 from engine.kernels.emit import emit
 from engine.kernels.fixed import mul_div_ceil, mul_div_floor
 from engine.kernels.fund import cover_deficit, credit_fund, debit_fund, emit_deficit, fund_of, next_deficit
+from engine.kernels.house import can_carry, is_for_vault, take_over
 from engine.kernels.margin import (
     is_cross,
     measure_domain,
@@ -192,16 +194,24 @@ def hand_over(st, slot, lots, worth, tick):
 
 
 @helper
-def close_position(st, slot):
-    """Close one position of a liquidated domain: book, then queue, then the outside; return the lots closed.
+def close_position(st, slot, whole):
+    """Close one position of a liquidated domain: book, then house or queue, then the outside; return the lots closed.
 
-    Source: LIQ-004, LIQ-005, LIQ-008, LIQ-009.
+    With `whole` the house takes it over before the book is touched, if it can carry it.
+    Source: LIQ-004, LIQ-005, LIQ-008, LIQ-009, HOUSE-004, HOUSE-005.
     """
     position = st.positions[slot]
+    market = np.int64(position["market"])
     closed = abs(position["qty_lot"])
     worth = value_at_mark(st, slot) - share_of(st, slot)
-    tick = show_bankruptcy(st, np.int64(position["market"]), worth, position["qty_lot"])
+    tick = show_bankruptcy(st, market, worth, position["qty_lot"])
+    if whole and can_carry(st, market, position["qty_lot"]):
+        take_over(st, slot, closed, worth, tick)
+        return closed
     lots, worth, reason = walk_book(st, slot, worth, tick)
+    if lots > 0 and st.markets[market]["backstop"] == BACKSTOP_TAKEOVER and can_carry(st, market, position["qty_lot"]):
+        take_over(st, slot, lots, worth, tick)
+        return closed
     if lots > 0:
         lots, worth = serve_queue(st, slot, lots, worth, tick, reason)
     if lots > 0:
@@ -229,15 +239,15 @@ def choose_position(st, account, asset):
 
 
 @helper
-def make_whole(st, code):
+def make_whole(st, code, equity):
     """Cover the negative wallet of a flat domain.
 
     Source: LIQ-011.
     """
     wallet = st.wallets[code >> 1]
-    lack = -wallet["balance_quote"]
+    lack = -equity
     market = np.int64(wallet["last_market"])
-    wallet["balance_quote"] = 0
+    wallet["balance_quote"] += lack
     cover_deficit(st, next_deficit(st), market, account_of(st, code), np.int64(0), np.int64(0), np.int64(0), lack)
 
 
@@ -271,13 +281,14 @@ def liquidate_domain(st, code):
     waived = st.assets[asset]["waived_quote"]
     closed = np.int64(0)
     if count == 0:
-        make_whole(st, code)
+        make_whole(st, code, equity)
     elif code & 1:
-        while count > 0 and equity < maintenance:
-            closed += close_position(st, choose_position(st, account, asset))
+        whole = is_for_vault(st, code, account, asset, equity)
+        while count > 0 and (whole or equity < maintenance):
+            closed += close_position(st, choose_position(st, account, asset), whole)
             equity, maintenance, count = measure_domain(st, code)
     else:
-        closed = close_position(st, code >> 1)
+        closed = close_position(st, code >> 1, is_for_vault(st, code, account, asset, equity))
         touch(st, account * st.head[0]["asset_count"] * 2 + asset * 2 + 1)
     equity, maintenance, _ = measure_domain(st, code)
     event = emit_domain(st, np.int64(LIQUIDATION_ENDED), code, equity, maintenance)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from engine._jit import helper, kernel
-from engine.codes import EXTERNAL
+from engine.codes import EXTERNAL, PPM, TIERS_MAX
 from engine.kernels.book import best_opposite, step_away
 from engine.kernels.box import open_box
 from engine.kernels.heap import pop_heap
@@ -65,6 +65,17 @@ def is_liquidatable_at(st, slot, tick):
     return equity < maintenance
 
 
+@helper
+def is_beyond(st, slot):
+    """Return whether a long may need more for a tick than the tick brings it: there is no one price then.
+
+    Source: MARGIN-011, CASH-006.
+    """
+    market = np.int64(st.positions[slot]["market"])
+    last = market * TIERS_MAX + st.markets[market]["tier_count"] - 1
+    return st.positions[slot]["qty_lot"] > 0 and st.tiers[last]["maintenance_ppm"] > PPM
+
+
 @kernel
 def find_liquidation_price(box, account, market):
     """Return the first mark at which a position's domain is liquidatable, all other marks unchanged; 0: none.
@@ -72,10 +83,10 @@ def find_liquidation_price(box, account, market):
     Equity less requirement falls against the position, so a bisection finds the edge.  Source: MARGIN-011.
     """
     st = open_box(box)
-    if account == EXTERNAL or account >= len(st.accounts):
+    if account <= EXTERNAL or account >= len(st.accounts):
         return np.int64(0)
     slot = find_position(st, account, market)
-    if slot == NIL or st.positions[slot]["qty_lot"] == 0:
+    if slot == NIL or st.positions[slot]["qty_lot"] == 0 or is_beyond(st, slot):
         return np.int64(0)
     near = np.int64(st.markets[market]["price_max_tick"])
     far = np.int64(1)
@@ -101,7 +112,7 @@ def find_bankruptcy_price(box, account, market):
     Source: MARGIN-005.
     """
     st = open_box(box)
-    if account >= len(st.accounts):
+    if account < EXTERNAL or account >= len(st.accounts):
         return np.int64(0)
     slot = find_position(st, account, market)
     if slot == NIL or st.positions[slot]["qty_lot"] == 0:

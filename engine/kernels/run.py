@@ -37,6 +37,7 @@ from engine.codes import (
     WITHDRAW,
 )
 from engine.kernels.box import Keeper, lend_events, open_box, prefetch
+from engine.kernels.cash import settle_marked
 from engine.kernels.emit import emit
 from engine.kernels.fund import add_to_fund
 from engine.kernels.funding import pay_funding
@@ -56,6 +57,7 @@ from engine.kernels.orders import (
 from engine.kernels.outside import apply_index, apply_mark, apply_print, set_level
 from engine.kernels.rounds import run_triggers
 from engine.kernels.trigger import follow_last
+from engine.kernels.unwind import run_house
 from engine.layout import NIL
 
 NEAR, FAR = 4, 8  # how many commands ahead memory is asked for
@@ -197,7 +199,11 @@ def step(st, command):
         reject(st, command, code)
         return OK
     follow_last(st)
+    if head["settle_count"] > 0:
+        settle_marked(st)
     status = run_triggers(st)
+    if head["house_count"] > 0 and status == OK:
+        status = run_house(st)
     if head["fault"] != 0:
         status = BROKEN_MONEY
     return status

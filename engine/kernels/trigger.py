@@ -300,9 +300,12 @@ def hang_domain(st, code):
     if call_ppm > 0 and not read_flags(st, code) & CALLED:
         factor_ppm = call_ppm
     slack = equity - mul_div_ceil(maintenance, factor_ppm, PPM)
+    asset = st.assets[asset_of(st, code)]
+    if asset["settlement"] != 0 and asset["settled_seq"] != st.head[0]["seq"]:
+        return  # looked at when the mark is settled, and only then (CASH-005)
     if equity < maintenance or slack < 0:
         suspect(st, code)
-    elif count > 0:
+    elif count > 0 and asset["settlement"] == 0:
         spare = slack >> 3 if slack > 2 * maintenance else np.int64(0)
         set_spare(st, code, spare)
         if code & 1:
@@ -343,6 +346,18 @@ def hang_touched(st):
 
 
 @helper
+def owe_settlement(st, market):
+    """Note that a market is to be settled, if it is one that is settled at the mark.
+
+    Source: CASH-001.
+    """
+    rules = st.markets[market]
+    if rules["settlement"] != 0 and rules["settle_due"] == 0:
+        rules["settle_due"] = 1
+        st.head[0]["settle_count"] += 1
+
+
+@helper
 @phase("triggers")
 def set_mark(st, market, tick):
     """Move a mark price and suspect whoever hangs at or behind it: O(crossed), never O(accounts).
@@ -357,6 +372,7 @@ def set_mark(st, market, tick):
     event["mark_tick"] = rules["mark_tick"]
     rules["mark_tick"] = tick
     st.head[0]["queue_live"] = 0
+    owe_settlement(st, market)
     ladder = st.ladders[market * 2 + 1]
     while ladder["best_bid"] >= tick:
         pop_best(st, market, ladder["best_bid"])

@@ -42,7 +42,7 @@ def rank_candidates(state: State, market: int, side: int) -> list[Candidate]:
     """
     ranked: list[tuple[int, int, int, int]] = []
     for (account, where), position in state.positions.items():
-        if where != market or account == EXTERNAL or sign(position.qty_lot) != side:
+        if where != market or account <= EXTERNAL or sign(position.qty_lot) != side:
             continue
         if compute_share(state, account, market) > 0:
             score = compute_score(state, account, market)

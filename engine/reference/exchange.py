@@ -19,7 +19,9 @@ from engine.contract import Setup
 from engine.errors import InvariantError
 from engine.reference.adl import rank_candidates
 from engine.reference.book import Order
+from engine.reference.cash import settle_marked
 from engine.reference.commands import COMMANDS, Command, check_common
+from engine.reference.house import fund_house
 from engine.reference.ledger import (
     Asset,
     Event,
@@ -35,7 +37,7 @@ from engine.reference.margin import (
     find_bankruptcy_price,
     find_liquidation_price,
 )
-from engine.reference.risk import follow_last, settle_triggers
+from engine.reference.risk import follow_last, run_house, settle_triggers
 
 
 class ReferenceExchange:
@@ -63,6 +65,7 @@ class ReferenceExchange:
         state.seq += 1
         state.event_ts_ns = command.ts_ns
         state.events = []
+        state.settled.clear()
         code = check_common(state, command)
         if code == 0:
             code = COMMANDS[command.kind](state, command)
@@ -79,10 +82,14 @@ class ReferenceExchange:
             return state.events
         state.ts_ns = command.ts_ns
         follow_last(state)
+        settle_marked(state)
         if command.kind == FUNDING:
+            fund_house(state, command.market, command.amount_quote)
             pay_funding(state, command.market, command.amount_quote)
         if state.events:  # whatever moves a mark or money says so; without a word nobody's standing has changed
             settle_triggers(state)
+        run_house(state)
+        if state.events:
             self._check_balances()
         return state.events
 
@@ -132,6 +139,8 @@ class ReferenceExchange:
             list(wallets),
             [(fund.balance_quote, fund.low_quote) for fund in state.funds],
             [tuple(asdict(asset).values()) for asset in state.assets],
+            [(market, account) for market, entered in enumerate(state.entries) for account in entered],
+            [(market, due_ns) for market, due_ns in enumerate(state.unwind_due_ns) if due_ns],
         )
 
     def _view_positions(self) -> list[tuple[int, ...]]:
@@ -142,10 +151,10 @@ class ReferenceExchange:
         rows: list[tuple[int, ...]] = []
         for (account, market), p in sorted(self.state.positions.items()):
             rules = self.state.rules(market)
-            is_default = (p.leverage_ppm, p.mode) == (rules.leverage_ppm, rules.margin_mode) or account == EXTERNAL
-            if p.qty_lot or not is_default:
+            is_default = (p.leverage_ppm, p.mode) == (rules.leverage_ppm, rules.margin_mode) or account <= EXTERNAL
+            if p.qty_lot or p.cost_quote or not is_default:
                 sums = (p.qty_lot, p.cost_quote, p.margin_quote, p.opened_seq)
-                mode = rules.margin_mode if account == EXTERNAL else p.mode  # the outside has no mode of its own
+                mode = rules.margin_mode if account <= EXTERNAL else p.mode  # the outside has no mode of its own
                 rows.append((account, market, *sums, p.leverage_ppm, mode, int(p.is_called)))
         return rows
 
@@ -191,6 +200,8 @@ class ReferenceExchange:
             "wallets": [[*key, asdict(wallet)] for key, wallet in state.wallets.items()],
             "funds": [asdict(fund) for fund in state.funds],
             "assets": [asdict(asset) for asset in state.assets],
+            "entries": [list(entered) for entered in state.entries],
+            "unwind_due_ns": list(state.unwind_due_ns),
         }
 
     @classmethod
@@ -213,6 +224,8 @@ class ReferenceExchange:
         state.wallets = {(account, asset): Wallet(**w) for account, asset, w in saved["wallets"]}
         state.funds = [Fund(**fund) for fund in saved["funds"]]
         state.assets = [Asset(**asset) for asset in saved["assets"]]
+        state.entries = [list(entered) for entered in saved["entries"]]
+        state.unwind_due_ns = list(saved["unwind_due_ns"])
         return made
 
     def copy(self) -> "ReferenceExchange":

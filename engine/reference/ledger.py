@@ -5,7 +5,18 @@ Money is unbounded Python integers; `//` floors, `-(-a // b)` is the ceiling.
 
 from dataclasses import dataclass, field
 
-from engine.codes import CROSS, EXTERNAL, FUND_CREDIT, FUND_DEBIT, FUNDING_PAYMENT, ISOLATED, PPB, PPM
+from engine.codes import (
+    CROSS,
+    EXTERNAL,
+    FUND_CREDIT,
+    FUND_DEBIT,
+    FUNDING_PAYMENT,
+    HOUSE,
+    ISOLATED,
+    PPB,
+    PPM,
+    SETTLED_AT_MARK,
+)
 from engine.contract import MarketRules, Setup
 from engine.reference.book import Book, Order
 
@@ -102,6 +113,10 @@ class State:
     wallets: dict[tuple[int, int], Wallet] = field(default_factory=dict)  # by account and asset
     events: list[Event] = field(default_factory=list)  # of the command being applied
     event_ts_ns: int = 0  # time of the command being applied
+    unwind_due_ns: list[int] = field(default_factory=list)  # by market: when the house's next step is due, 0: none
+    entries: list[list[int]] = field(default_factory=list)  # by market settled at the mark: accounts as they entered
+    owed: set[int] = field(default_factory=set)  # markets to be settled before the next trigger round
+    settled: set[int] = field(default_factory=set)  # assets of markets settled in the command being applied
 
     def rules(self, market: int) -> MarketRules:
         """Return the rules of a market."""
@@ -110,11 +125,11 @@ class State:
     def position(self, account: int, market: int) -> Position:
         """Return a position, made on first use with the market's default leverage and mode.
 
-        The outside is never margined, so it has no isolated positions, whatever the market's default.
+        The outside and the house are never margined, so they have no isolated positions, whatever the default.
         """
         if (account, market) not in self.positions:
             rules = self.rules(market)
-            mode = CROSS if account == EXTERNAL else rules.margin_mode
+            mode = CROSS if account <= EXTERNAL else rules.margin_mode
             self.positions[account, market] = Position(rules.leverage_ppm, mode)
         return self.positions[account, market]
 
@@ -128,9 +143,9 @@ class State:
         return [(market, position) for market, position in owned if position is not None]
 
     def list_accounts(self) -> list[int]:
-        """Return all accounts but the outside, ascending."""
+        """Return all accounts but the outside and the house, ascending."""
         known = {account for account, _ in self.positions} | {account for account, _ in self.wallets}
-        return sorted(known - {EXTERNAL})
+        return sorted(known - {EXTERNAL, HOUSE})
 
 
 def open_state(setup: Setup) -> State:
@@ -143,6 +158,8 @@ def open_state(setup: Setup) -> State:
         books=[Book() for _ in setup.markets],
         funds=[Fund() for _ in setup.funds],
         assets=[Asset() for _ in setup.assets],
+        unwind_due_ns=[0 for _ in setup.markets],
+        entries=[[] for _ in setup.markets],
     )
 
 
@@ -200,6 +217,36 @@ def touch_position(state: State, account: int, market: int) -> None:
     """
     state.position(account, market).is_called = False
     touch_cross(state, account, state.rules(market).asset)
+
+
+def is_cash(state: State, market: int) -> bool:
+    """Return whether a market is settled in cash at each mark.
+
+    Source: CASH-001.
+    """
+    return state.rules(market).settlement == SETTLED_AT_MARK
+
+
+def enter_market(state: State, account: int, market: int) -> None:
+    """Give an account its place among those of a market settled at the mark, if it has none yet.
+
+    Source: CASH-002.
+    """
+    if is_cash(state, market) and account not in state.entries[market]:
+        state.entries[market].append(account)
+
+
+def book_variation(state: State, account: int, market: int, side: int, qty_lot: int, value_quote: int) -> None:
+    """Book quantity and cost of a trade in a market settled at the mark; cash comes with the settlement.
+
+    Source: CASH-003.
+    """
+    position = state.position(account, market)
+    before = sign(position.qty_lot)
+    position.qty_lot += side * qty_lot
+    position.cost_quote += value_quote
+    if sign(position.qty_lot) not in (0, before):
+        position.opened_seq = state.seq
 
 
 def split_cost(position: Position, qty_lot: int) -> int:
@@ -305,7 +352,7 @@ def apply_fill(
     tuple of int
         The fee, and the change of the isolated margin.
 
-    Source: POS-001, POS-004, POS-005, OUT-001.
+    Source: POS-001, POS-004, POS-005, OUT-001, CASH-003.
     """
     position = state.position(account, market)
     margin_before = position.margin_quote
@@ -313,6 +360,11 @@ def apply_fill(
     if account != EXTERNAL:
         fee = compute_fee(compute_value(state, market, price_tick, qty_lot), fee_ppm)
         charge_fee(state, account, market, fee)
+    if is_cash(state, market):
+        book_variation(state, account, market, side, qty_lot, compute_value(state, market, price_tick, side * qty_lot))
+        touch_position(state, account, market)
+        state.wallet(account, state.rules(market).asset).last_market = market
+        return fee, 0
     closed = min(qty_lot, count_reducible(state, account, market, side))
     if closed:
         close_part(state, account, market, closed, compute_value(state, market, price_tick, -side * closed))

@@ -1,6 +1,7 @@
 """What happens to those who cannot hold their positions: cancel, walk the book, take over."""
 
 from engine.codes import (
+    BACKSTOP_TAKEOVER,
     BOOK_EMPTY,
     BY_LIQUIDATION,
     BY_REDUCE_ONLY,
@@ -11,14 +12,17 @@ from engine.codes import (
     LIQUIDATION_STARTED,
     TAKEOVER,
 )
+from engine.reference import house
 from engine.reference.adl import deleverage
 from engine.reference.book import Order
 from engine.reference.closing import Closing, close_share, report_domain, start_closing
 from engine.reference.deficit import pay_deficit, report_deficit, take_deficit_id
+from engine.reference.house import can_carry, is_for_vault
 from engine.reference.ledger import State, apply_fill, compute_fee, compute_value, credit_fund, debit_fund, emit
 from engine.reference.margin import (
     Domain,
     compute_collar,
+    compute_equity,
     compute_position_maintenance,
     is_liquidatable,
     list_positions,
@@ -39,14 +43,15 @@ def liquidate_domain(state: State, domain: Domain) -> None:
     closed_lot = waived = 0
     if not list_positions(state, domain):
         cover_wallet(state, domain)
-    while list_positions(state, domain) and is_liquidatable(state, domain):
+    is_whole = is_for_vault(state, domain)
+    while list_positions(state, domain) and (is_whole or is_liquidatable(state, domain)):
         market = min(
             list_positions(state, domain),
             key=lambda market: (-compute_position_maintenance(state, domain.account, market), market),
         )
         closing = start_closing(state, domain, market)
         closed_lot += closing.left_lot
-        close_position(state, closing)
+        close_position(state, closing, is_whole)
         waived += closing.waived_quote
     state.assets[domain.asset].waived_quote += waived
     report_domain(state, LIQUIDATION_ENDED, domain, qty_lot=closed_lot, fee_quote=waived)
@@ -58,17 +63,27 @@ def cover_wallet(state: State, domain: Domain) -> None:
     Source: LIQ-011.
     """
     wallet = state.wallet(domain.account, domain.asset)
-    shortfall = -wallet.balance_quote
+    shortfall = -compute_equity(state, domain)
     wallet.balance_quote += shortfall
     pay_deficit(state, domain, wallet.last_market, take_deficit_id(state), shortfall)
 
 
-def close_position(state: State, closing: Closing) -> None:
-    """Close the whole position: through the book, then by the queue, then with the outside.
+def close_position(state: State, closing: Closing, is_whole: bool) -> None:
+    """Close the whole position: through the book, then by the house or the queue, then with the outside.
 
-    Source: LIQ-004, LIQ-008, LIQ-009.
+    With `is_whole` the house takes it over before the book is touched, if it can carry it.
+
+    Source: LIQ-004, LIQ-008, LIQ-009, HOUSE-004, HOUSE-005.
     """
+    market, qty = closing.market, state.position(closing.domain.account, closing.market).qty_lot
+    if is_whole and can_carry(state, market, qty):
+        house.take_over(state, closing)
+        return
     reason = walk_book(state, closing)
+    qty = state.position(closing.domain.account, market).qty_lot
+    is_takeover = state.rules(market).backstop == BACKSTOP_TAKEOVER
+    if closing.left_lot and is_takeover and can_carry(state, market, qty):
+        house.take_over(state, closing)
     if closing.left_lot:
         deleverage(state, closing, reason)
     if closing.left_lot:
