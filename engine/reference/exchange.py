@@ -86,7 +86,8 @@ class ReferenceExchange:
         if command.kind == FUNDING:
             fund_house(state, command.market, command.amount_quote)
             pay_funding(state, command.market, command.amount_quote)
-        if state.events:  # whatever moves a mark or money says so; without a word nobody's standing has changed
+        # whatever moves a mark or money says so; without a word, or a settlement, nobody's standing has changed
+        if state.events or state.settled:
             settle_triggers(state)
         run_house(state)
         if state.events:
