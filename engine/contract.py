@@ -325,7 +325,7 @@ def _read_sizes(market: Market, path: str) -> _Sizes:
         raise ConfigError(f"{path}.price_max: expected 1 to {PRICE_MAX_LIMIT} ticks, got {price_max}")
     highest = max((tier.initial for tier in market.tiers), default=Decimal(1))
     # where a position may need more than its value, that is what must fit
-    ceiling = VALUE_MAX // (price_max * multiplier * max(1, -int(-highest // 1)))
+    ceiling = VALUE_MAX // (price_max * multiplier * max(1, int(highest.to_integral_value("ROUND_CEILING"))))
     interest = count("open_interest_max", market.lot_size, ceiling)
     if not 1 <= interest <= ceiling:
         raise ConfigError(

@@ -135,6 +135,8 @@ def distribute(st, slot, booked):
     else:
         wallet = account * st.head[0]["asset_count"] + np.int64(st.markets[market]["asset"])
         st.wallets[wallet]["balance_quote"] += booked
+        if st.wallets[wallet]["balance_quote"] > SATURATED:
+            st.head[0]["fault"] = 2
 
 
 @helper

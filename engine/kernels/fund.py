@@ -102,7 +102,7 @@ def gain_of(st, slot):
     """
     position = st.positions[slot]
     gain = value_at_mark(st, slot) - position["cost_quote"]
-    if position["qty_lot"] == 0 or gain <= 0:
+    if gain <= 0:
         return np.int64(0)
     equity, _, _ = measure_domain(st, domain_of(st, slot))
     return max(min(gain, equity), 0)

@@ -57,7 +57,8 @@ def hold_lots(st, market, side, lots, value_quote):
         if closing < lots:
             position["cost_quote"] += value_quote - part
             set_qty(st, slot, position["qty_lot"] + side * (lots - closing))
-    if abs(position["cost_quote"]) > SATURATED:
+    most = SATURATED >> 1 if rules["settlement"] != 0 else SATURATED
+    if abs(position["cost_quote"]) > most:
         st.head[0]["fault"] = 2
     if held == 0 or position["qty_lot"] == 0:
         st.head[0]["house_count"] += 1 if held == 0 else -1

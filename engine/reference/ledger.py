@@ -15,9 +15,11 @@ from engine.codes import (
     ISOLATED,
     PPB,
     PPM,
+    SATURATED,
     SETTLED_AT_MARK,
 )
 from engine.contract import MarketRules, Setup
+from engine.errors import InvariantError
 from engine.reference.book import Book, Order
 
 
@@ -239,6 +241,11 @@ def enter_market(state: State, account: int, market: int) -> None:
 def book_variation(state: State, account: int, market: int, side: int, qty_lot: int, value_quote: int) -> None:
     """Book quantity and cost of a trade in a market settled at the mark; cash comes with the settlement.
 
+    Raises
+    ------
+    InvariantError
+        When the cost leaves the range a settlement can add up (NUM-006).
+
     Source: CASH-003.
     """
     position = state.position(account, market)
@@ -247,6 +254,8 @@ def book_variation(state: State, account: int, market: int, side: int, qty_lot: 
     position.cost_quote += value_quote
     if sign(position.qty_lot) not in (0, before):
         position.opened_seq = state.seq
+    if abs(position.cost_quote) > SATURATED // 2:  # so that a settlement can add them up
+        raise InvariantError(f"command {state.seq}: a cost is beyond 2**61")
 
 
 def split_cost(position: Position, qty_lot: int) -> int:
