@@ -10,7 +10,9 @@ import pytest
 from engine import codes
 from engine.codes import BUY, HOUSE, SELL
 from engine.contract import LiquidationPolicy, Market, Tier, build_setup
-from engine.exchange import Capacity, CompiledEngine
+from engine.exchange import Capacity, CompiledEngine, ReferenceEngine
+from engine.replay.tally import Tally
+from tests.mirror import streams
 from tests.mirror.streams import Command, pack_commands
 from tests.mirror.twins import Twins
 
@@ -380,3 +382,19 @@ def test_a_copy_and_a_saved_state_go_on_alike():
     for other in others:
         got = other.apply(pack_commands([Command(kind=codes.CLOCK, ts_ns=desk.ts_ns)]))
         assert got.tobytes() == want.tobytes()
+
+
+@pytest.mark.parametrize("seed", range(200, 230))
+def test_a_tally_of_the_events_adds_up(seed):
+    """HOUSE-003, CASH-004, MONEY-002: funds and insolvency added up from the events are the state's."""
+    setup = streams.make_setup(seed)
+    engine, tally = ReferenceEngine(setup), Tally(setup)
+    haircuts = []
+    for command in streams.random_stream(seed, setup, 150):
+        events = engine.apply(pack_commands([command]))
+        tally.fold(events)
+        deficits = events[events["kind"] == codes.DEFICIT]
+        haircuts.append(int(deficits["margin_quote"].sum() + deficits["other_fee_quote"].sum()))
+    tally.check(engine.view())
+    # what winners were cut by is what the deficits say they paid
+    assert tally.summarise()["haircut_quote"] == sum(haircuts)
