@@ -35,13 +35,16 @@ class View(NamedTuple):
     adl: Rows = ()
     # (n, 5): account, asset, market (-1: cross), due_ns (0: the next command), 0 rests / 1 cools; in this order
     resting: Rows = ()
+    entries: Rows = ()  # (n, 2): market, account; of markets settled at the mark, in the order of entry (CASH-002)
+    unwinding: Rows = ()  # (n, 2): market, ts_ns at which the house's next step is due (HOUSE-007)
 
 
 WIDTHS = {"clock": 3, "markets": 5, "orders": 7, "positions": 9, "wallets": 4, "funds": 2, "assets": 6, "tables": 2}
 WIDTHS["adl"] = 4 + PEAK_BUCKETS
 WIDTHS["resting"] = 5
+WIDTHS |= {"entries": 2, "unwinding": 2}
 # Tables that only some policies fill: without rows they are not hashed, so that a policy nobody uses moves no digest.
-OPTIONAL: frozenset[str] = frozenset({"tables", "adl", "resting"})
+OPTIONAL: frozenset[str] = frozenset({"tables", "adl", "resting", "entries", "unwinding"})
 
 
 def compute_digest(view: View) -> str:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from engine import codes
 from engine.audit.books import ceil_div
-from engine.audit.closings import Closings
 from engine.audit.fields import UNNAMED, UNNAMED_ACCEPTED
+from engine.audit.house import HouseBooks
 from engine.audit.state import compare_rows, read_table
-from engine.codes import BUY, CROSS, EXTERNAL, ISOLATED, PPM, PRICE_MAX_LIMIT, SELL
+from engine.codes import BUY, CROSS, EXTERNAL, HOUSE, ISOLATED, PPM, PRICE_MAX_LIMIT, SELL
 from engine.contract import Setup
 from engine.digest import View
 from engine.errors import InvariantError
@@ -26,7 +26,7 @@ _OF_DOMAINS = (codes.MARGIN_CALL, codes.LIQUIDATION_STARTED, codes.LIQUIDATION_E
 _FILLS = (codes.TRADE, codes.LIQUIDATION_FILL, codes.ADL_FILL, codes.TAKEOVER)
 
 
-class Auditor(Closings):
+class Auditor(HouseBooks):
     """Rebuilds every balance from events, and refuses the first event that cannot be true.
 
     Parameters
@@ -60,6 +60,7 @@ class Auditor(Closings):
             codes.HAIRCUT: self._haircut,
             codes.FUNDING_PAYMENT: self._funding_payment,
             codes.TIERS_CHANGED: self._tiers_changed,
+            codes.VARIATION: self._variation,
         }
 
     # ------------------------------------------------------------ reading
@@ -88,7 +89,8 @@ class Auditor(Closings):
                 raise InvariantError(f"command {event.seq}: an event of unknown kind {event.kind}")
             self._check_range(event)
             self._check_order(event)
-            handler(event)
+            if not self._take_planned(event):
+                handler(event)
         if event is not None:
             self._end_command()
 
@@ -144,6 +146,7 @@ class Auditor(Closings):
 
         Source: MONEY-001, FUND-002, DEF-003.
         """
+        self._end_plan()
         if self._liquidation is not None or self._deficit is not None:
             raise InvariantError(f"command {self.seq}: a liquidation was started and not ended")
         self.add_up()
@@ -166,6 +169,9 @@ class Auditor(Closings):
         """Read an event that moves no money."""
 
     def _trade(self, event: Any) -> None:
+        if event.account == HOUSE:
+            self._trade_of_house(event)
+            return
         rules = self._rules(event.market)
         self._check(event, "mark_tick", event.mark_tick, self.marks[event.market])
         taker = self._fill(
@@ -183,6 +189,8 @@ class Auditor(Closings):
         """Book what a command moved by itself: money in and out, margin, settings (EVT-001)."""
         amount, market = event.amount_quote, event.market
         self._expect(event, "account", event.account, 1, (event.account >= 1) == (event.code != codes.FUND_DEPOSIT))
+        if event.code in (codes.PLACE, codes.ASSIGN) and self._is_cash(market):
+            self.entries[market].setdefault(event.account)
         if event.code == codes.DEPOSIT:
             self._deposit(event, amount, 1)
             self._pay(event.account, market, amount)
@@ -223,7 +231,7 @@ class Auditor(Closings):
         holding.margin += event.margin_quote
         self._pay(event.account, event.market, event.amount_quote - event.margin_quote)
         holding.qty = event.side * event.qty_lot
-        holding.cost = self._value(event.market, event.price_tick, holding.qty)
+        holding.cost += self._value(event.market, event.price_tick, holding.qty)
         holding.opened_seq = event.seq
         self._fill(EXTERNAL, event.market, -event.side, event.qty_lot, event.price_tick, 0)
 
@@ -231,6 +239,7 @@ class Auditor(Closings):
         self._check(event, "mark_tick", event.mark_tick, self.marks[event.market])
         self._expect(event, "price_tick", event.price_tick, event.mark_tick, event.price_tick != event.mark_tick)
         self.previous_marks[event.market], self.marks[event.market] = event.mark_tick, event.price_tick
+        self._note_moved(event.market)
 
     def _tiers_changed(self, event: Any) -> None:
         """Put another tier table in force (TIER-002)."""
@@ -242,6 +251,9 @@ class Auditor(Closings):
 
     def _funding_payment(self, event: Any) -> None:
         """Book a payment; its rate is in no event, so that only its place and its rounding account are checked."""
+        if event.account == HOUSE:
+            self._funding_of_house(event)
+            return
         holding = self._holding(event.account, event.market)
         is_isolated = holding.mode == ISOLATED
         self._check(event, "qty_lot", event.qty_lot, holding.qty)
@@ -276,6 +288,8 @@ class Auditor(Closings):
         compare_rows("positions", [tuple(row[:8]) for row in positions], self._list_positions())
         balances = [(*key, balance) for key, balance in sorted(self.wallets.items()) if balance]
         compare_rows("wallets", [tuple(row[:3]) for row in wallets if row[2]], balances)
+        entered = [(market, account) for market, accounts in enumerate(self.entries) for account in accounts]
+        compare_rows("entries", [tuple(row) for row in read_table(view, "entries").tolist()], entered)
         compare_rows("funds", [tuple(row) for row in funds], list(zip(self.funds, self.fund_lows, strict=True)))
         compare_rows("assets", [tuple(row) for row in assets], [astuple(sums) for sums in self.sums])
         chosen = [(market, table) for market, table in enumerate(self.tables) if table]
@@ -305,8 +319,8 @@ class Auditor(Closings):
             for market, holding in sorted(held.items()):
                 rules = self._rules(market)
                 default = (rules.leverage_ppm, rules.margin_mode)
-                settings = default if account == EXTERNAL else (holding.leverage_ppm, holding.mode)
-                if holding.qty or settings != default:
+                settings = default if account <= EXTERNAL else (holding.leverage_ppm, holding.mode)
+                if holding.qty or holding.cost or settings != default:
                     sums = (holding.qty, holding.cost, holding.margin, holding.opened_seq)
                     rows.append((account, market, *sums, *settings))
         return rows

@@ -8,6 +8,7 @@ from engine.codes import BAD_AMOUNT, EXTERNAL, FUNDING_PAYMENT, ISOLATED, NO_MAR
 from engine.kernels.account import wallet_index
 from engine.kernels.emit import emit
 from engine.kernels.fixed import mul_div_floor
+from engine.kernels.house import fund_house
 from engine.kernels.margin import domain_of, find_position, value_at_mark
 from engine.kernels.trigger import touch_equity
 from engine.layout import NIL
@@ -55,7 +56,7 @@ def pay_funding(st, command):
         return BAD_AMOUNT
     if rules["mark_tick"] == 0:
         return NO_MARK
-    total = np.int64(0)
+    total = fund_house(st, market, rate_ppb)
     for account in range(len(st.accounts)):
         slot = find_position(st, account, market)
         if slot != NIL and st.positions[slot]["qty_lot"] != 0:

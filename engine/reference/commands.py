@@ -48,6 +48,8 @@ from engine.reference.ledger import (
     count_open_interest,
     count_reducible,
     emit,
+    enter_market,
+    is_cash,
     open_part,
     raise_fund,
     select_tier,
@@ -77,7 +79,7 @@ from engine.reference.matching import (
     rest_order,
     set_level,
 )
-from engine.reference.risk import change_table, move_mark
+from engine.reference.risk import change_table, move_mark, owe_settlement
 
 OF_ACCOUNTS = {
     PLACE,
@@ -255,6 +257,7 @@ def place(state: State, command: Command) -> int:
     if code:
         return code
     accept(state, command, side=side, order_id=command.order_id, price_tick=limit, qty_lot=qty, flags=command.flags)
+    enter_market(state, command.account, market)
     is_resting = command.tif == GTC and not command.flags & MARKET_ORDER
     enter(state, command.account, market, side, limit, qty, command.order_id, command.flags, is_resting)
     return 0
@@ -521,7 +524,7 @@ def set_margin_mode(state: State, command: Command) -> int:
 
     Source: MARGIN-008.
     """
-    if command.amount_quote not in (CROSS, ISOLATED):
+    if command.amount_quote not in ((CROSS,) if is_cash(state, command.market) else (CROSS, ISOLATED)):
         return codes.BAD_AMOUNT
     if has_stake(state, command.account, command.market):
         return codes.POSITION_OPEN
@@ -551,6 +554,7 @@ def index(state: State, command: Command) -> int:
     state.indexes[command.market] = command.price_tick
     if state.rules(command.market).mark_model == codes.MARK_INDEX:
         move_mark(state, command.market, command.price_tick)
+        owe_settlement(state, command.market)
     return 0
 
 
@@ -564,6 +568,7 @@ def mark(state: State, command: Command) -> int:
         return code
     if state.rules(command.market).mark_model == codes.MARK_RECORDED:
         move_mark(state, command.market, command.price_tick)
+        owe_settlement(state, command.market)
     return 0
 
 
@@ -647,6 +652,7 @@ def assign(state: State, command: Command) -> int:
     asset = state.rules(market).asset
     position = state.position(account, market)
     is_isolated = position.mode == ISOLATED
+    enter_market(state, account, market)
     state.assets[asset].deposits_quote += amount
     if is_isolated:
         # The whole collateral is the position's margin, whatever POS-004 would ask for.

@@ -21,7 +21,9 @@ from engine.contract import Setup
 from engine.errors import InvariantError
 from engine.reference.adl import count_lights, rank_candidates
 from engine.reference.book import Order
+from engine.reference.cash import settle_marked
 from engine.reference.commands import COMMANDS, Command, check_common
+from engine.reference.house import fund_house
 from engine.reference.ledger import (
     Asset,
     Event,
@@ -39,7 +41,7 @@ from engine.reference.margin import (
     find_bankruptcy_price,
     find_liquidation_price,
 )
-from engine.reference.risk import follow_last, settle_triggers
+from engine.reference.risk import follow_last, run_house, settle_triggers
 from engine.reference.wake import list_resting, wake_domains
 from engine.reference.watch import Watch
 
@@ -69,6 +71,7 @@ class ReferenceExchange:
         state.seq += 1
         state.event_ts_ns = command.ts_ns
         state.events = []
+        state.settled.clear()
         code = check_common(state, command)
         if code == 0:
             code = COMMANDS[command.kind](state, command)
@@ -86,11 +89,15 @@ class ReferenceExchange:
         state.ts_ns = command.ts_ns
         roll_watches(state)
         follow_last(state)
+        settle_marked(state)
         if command.kind == FUNDING:
+            fund_house(state, command.market, command.amount_quote)
             pay_funding(state, command.market, command.amount_quote)
-        # whatever moves a mark or money says so; without a word nobody's standing has changed
-        if wake_domains(state) or state.events:
+        # whatever moves a mark or money says so; without a word, or a settlement, nobody's standing has changed
+        if wake_domains(state) or state.events or state.settled:
             settle_triggers(state)
+        run_house(state)
+        if state.events:
             self._check_balances()
         return state.events
 
@@ -143,6 +150,8 @@ class ReferenceExchange:
             [(market, table) for market, table in enumerate(state.tables) if table],
             self._view_adl(),
             list_resting(state),
+            [(market, account) for market, entered in enumerate(state.entries) for account in entered],
+            [(market, due_ns) for market, due_ns in enumerate(state.unwind_due_ns) if due_ns],
         )
 
     def _view_adl(self) -> list[tuple[int, ...]]:
@@ -168,10 +177,10 @@ class ReferenceExchange:
         rows: list[tuple[int, ...]] = []
         for (account, market), p in sorted(self.state.positions.items()):
             rules = self.state.rules(market)
-            is_default = (p.leverage_ppm, p.mode) == (rules.leverage_ppm, rules.margin_mode) or account == EXTERNAL
-            if p.qty_lot or not is_default:
+            is_default = (p.leverage_ppm, p.mode) == (rules.leverage_ppm, rules.margin_mode) or account <= EXTERNAL
+            if p.qty_lot or p.cost_quote or not is_default:
                 sums = (p.qty_lot, p.cost_quote, p.margin_quote, p.opened_seq)
-                mode = rules.margin_mode if account == EXTERNAL else p.mode  # the outside has no mode of its own
+                mode = rules.margin_mode if account <= EXTERNAL else p.mode  # the outside has no mode of its own
                 rows.append((account, market, *sums, p.leverage_ppm, mode, int(p.is_called)))
         return rows
 
@@ -241,6 +250,8 @@ class ReferenceExchange:
             "watches": [[market, asdict(watch)] for market, watch in state.watches.items()],
             "resting": [[*domain, *rest] for domain, rest in state.resting.items()],
             "cooling": [[*domain, due] for domain, due in state.cooling.items()],
+            "entries": [list(entered) for entered in state.entries],
+            "unwind_due_ns": list(state.unwind_due_ns),
         }
 
     @classmethod
@@ -265,9 +276,13 @@ class ReferenceExchange:
         state.assets = [Asset(**asset) for asset in saved["assets"]]
         state.tables = list(saved["tables"])
         state.previous_marks = list(saved["previous_marks"])
-        state.watches = {market: Watch(**watch) for market, watch in saved["watches"]}
+        for market, watch in saved["watches"]:
+            highest = {int(bucket): balance for bucket, balance in watch["highest"].items()}  # JSON's keys are text
+            state.watches[market] = Watch(**watch | {"highest": highest})
         state.resting = {Domain(*row[:3]): (row[3], row[4]) for row in saved["resting"]}
         state.cooling = {Domain(*row[:3]): row[3] for row in saved["cooling"]}
+        state.entries = [list(entered) for entered in saved["entries"]]
+        state.unwind_due_ns = list(saved["unwind_due_ns"])
         return made
 
     def copy(self) -> "ReferenceExchange":

@@ -12,13 +12,17 @@ from engine.codes import (
     FUND_CREDIT,
     FUND_DEBIT,
     FUNDING_PAYMENT,
+    HOUSE,
     ISOLATED,
     LINEAR,
     PPB,
     PPM,
+    SATURATED,
+    SETTLED_AT_MARK,
     TRIGGER_DRAWDOWN,
 )
 from engine.contract import MarketRules, Setup
+from engine.errors import InvariantError
 from engine.reference.book import Book, Order
 from engine.reference.watch import Watch
 
@@ -121,6 +125,10 @@ class State:
     # by domain (account, asset, market): when it is due, and the command in which it went to rest (WAKE-001)
     resting: dict[tuple[int, int, int], tuple[int, int]] = field(default_factory=dict)
     cooling: dict[tuple[int, int, int], int] = field(default_factory=dict)  # until when (WAKE-002)
+    unwind_due_ns: list[int] = field(default_factory=list)  # by market: when the house's next step is due, 0: none
+    entries: list[list[int]] = field(default_factory=list)  # by market settled at the mark: accounts as they entered
+    owed: set[int] = field(default_factory=set)  # markets to be settled before the next trigger round
+    settled: set[int] = field(default_factory=set)  # assets of markets settled in the command being applied
 
     def rules(self, market: int) -> MarketRules:
         """Return the rules of a market."""
@@ -129,11 +137,11 @@ class State:
     def position(self, account: int, market: int) -> Position:
         """Return a position, made on first use with the market's default leverage and mode.
 
-        The outside is never margined, so it has no isolated positions, whatever the market's default.
+        The outside and the house are never margined, so they have no isolated positions, whatever the default.
         """
         if (account, market) not in self.positions:
             rules = self.rules(market)
-            mode = CROSS if account == EXTERNAL else rules.margin_mode
+            mode = CROSS if account <= EXTERNAL else rules.margin_mode
             self.positions[account, market] = Position(rules.leverage_ppm, mode)
         return self.positions[account, market]
 
@@ -147,9 +155,9 @@ class State:
         return [(market, position) for market, position in owned if position is not None]
 
     def list_accounts(self) -> list[int]:
-        """Return all accounts but the outside, ascending."""
+        """Return all accounts but the outside and the house, ascending."""
         known = {account for account, _ in self.positions} | {account for account, _ in self.wallets}
-        return sorted(known - {EXTERNAL})
+        return sorted(known - {EXTERNAL, HOUSE})
 
 
 def open_state(setup: Setup) -> State:
@@ -169,6 +177,8 @@ def open_state(setup: Setup) -> State:
             for market, rules in enumerate(setup.markets)
             if rules.adl_trigger == TRIGGER_DRAWDOWN
         },
+        unwind_due_ns=[0 for _ in setup.markets],
+        entries=[[] for _ in setup.markets],
     )
 
 
@@ -239,6 +249,43 @@ def touch_position(state: State, account: int, market: int) -> None:
     """
     state.position(account, market).is_called = False
     touch_cross(state, account, state.rules(market).asset)
+
+
+def is_cash(state: State, market: int) -> bool:
+    """Return whether a market is settled in cash at each mark.
+
+    Source: CASH-001.
+    """
+    return state.rules(market).settlement == SETTLED_AT_MARK
+
+
+def enter_market(state: State, account: int, market: int) -> None:
+    """Give an account its place among those of a market settled at the mark, if it has none yet.
+
+    Source: CASH-002.
+    """
+    if is_cash(state, market) and account not in state.entries[market]:
+        state.entries[market].append(account)
+
+
+def book_variation(state: State, account: int, market: int, side: int, qty_lot: int, value_quote: int) -> None:
+    """Book quantity and cost of a trade in a market settled at the mark; cash comes with the settlement.
+
+    Raises
+    ------
+    InvariantError
+        When the cost leaves the range a settlement can add up (NUM-006).
+
+    Source: CASH-003.
+    """
+    position = state.position(account, market)
+    before = sign(position.qty_lot)
+    position.qty_lot += side * qty_lot
+    position.cost_quote += value_quote
+    if sign(position.qty_lot) not in (0, before):
+        position.opened_seq = state.seq
+    if abs(position.cost_quote) > SATURATED // 2:  # so that a settlement can add them up
+        raise InvariantError(f"command {state.seq}: a cost is beyond 2**61")
 
 
 def split_cost(position: Position, qty_lot: int) -> int:
@@ -347,7 +394,7 @@ def apply_fill(
     tuple of int
         The fee, and the change of the isolated margin.
 
-    Source: POS-001, POS-004, POS-005, OUT-001, INV-003.
+    Source: POS-001, POS-004, POS-005, OUT-001, INV-003, CASH-003.
     """
     position = state.position(account, market)
     margin_before = position.margin_quote
@@ -356,6 +403,11 @@ def apply_fill(
     if account != EXTERNAL:
         fee = compute_fee(value, fee_ppm)
         charge_fee(state, account, market, fee)
+    if is_cash(state, market):
+        book_variation(state, account, market, side, qty_lot, value)
+        touch_position(state, account, market)
+        state.wallet(account, state.rules(market).asset).last_market = market
+        return fee, 0
     closed = min(qty_lot, count_reducible(state, account, market, side))
     worth = -value * closed // qty_lot
     if closed:
