@@ -68,6 +68,7 @@ HAIRCUT = 18
 FUNDING_PAYMENT = 19
 TIERS_CHANGED = 20
 FUNDING_RATE = 22
+VARIATION = 21
 
 # ---------------------------------------------------------------- reasons inside events
 # canceled
@@ -135,7 +136,7 @@ POLICIES: dict[str, tuple[str, ...]] = {
     "size": ("full", "tiered", "share"),
     "limit": ("none", "bankruptcy", "fillable"),
     "surplus": ("fund", "trader", "capped_fee"),
-    "backstop": ("adl",),
+    "backstop": ("adl", "takeover", "vault"),
     "adl_trigger": ("fund_empty", "equity", "drawdown"),
     "adl_price": ("bankruptcy", "mark", "previous_mark", "bankruptcy_within"),
     "adl_score": (
@@ -166,6 +167,11 @@ POLICIES: dict[str, tuple[str, ...]] = {
     "funding_premium": ("mid", "impact"),
     "funding_average": ("flat", "linear"),
     "funding_pay_on": ("mark", "index"),
+    "takeover_price": ("bankruptcy", "mark"),
+    "unwind": ("none", "immediate", "stepped"),
+    "unwind_last": ("off", "on"),
+    "settlement": ("close", "mark"),
+    "order_margin": ("initial", "none"),
 }
 TRIGGER_FUND_EMPTY, TRIGGER_EQUITY, TRIGGER_DRAWDOWN = range(3)
 PRICE_BANKRUPTCY, PRICE_MARK, PRICE_PREVIOUS, PRICE_WITHIN = range(4)
@@ -180,8 +186,13 @@ SURPLUS_FUND, SURPLUS_TRADER, SURPLUS_CAPPED = 0, 1, 2
 AFTER_WAIT, AFTER_FULL = 0, 1  # after_share
 SHORTFALL_CUT, SHORTFALL_REFUSE = 0, 1
 GATE_ALWAYS, GATE_INSOLVENT = 0, 1  # adl_gate
+BACKSTOP_ADL, BACKSTOP_TAKEOVER, BACKSTOP_VAULT = 0, 1, 2
+TAKEN_AT_BANKRUPTCY, TAKEN_AT_MARK = 0, 1
+UNWIND_NONE, UNWIND_IMMEDIATE, UNWIND_STEPPED = 0, 1, 2
+SETTLED_AT_CLOSE, SETTLED_AT_MARK = 0, 1
 
 EXTERNAL = 0  # the account that is the recorded market's other side (OUT-001)
+HOUSE = -1  # the account whose money is the market's fund (HOUSE-001)
 
 # ---------------------------------------------------------------- fixed numbers of the rules
 PPM = 1_000_000
@@ -244,6 +255,7 @@ EVENT_NAMES: dict[int, str] = {
     FUNDING_PAYMENT: "funding_payment",
     TIERS_CHANGED: "tiers",
     FUNDING_RATE: "funding_rate",
+    VARIATION: "variation",
 }
 
 CANCEL_NAMES: dict[int, str] = {

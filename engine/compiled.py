@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from engine.codes import (
     ACCOUNTS_FULL,
+    BACKSTOP_ADL,
     CROSS,
     EXTERNAL,
+    HOUSE,
     ISOLATED,
     MARK_MEDIAN3,
     OK,
@@ -66,9 +68,9 @@ Rows = NDArray[np.void]
 class Capacity(NamedTuple):
     """How far the exchange may grow; arrays start small and double as needed.
 
-    Account 0 and its position in every market count.  A command begins only where an order and a position would find
-    room, so the last of either stays empty.  Raise the one a `CapacityError` names.  Memory per unit: account 8 + 104
-    per asset, position 128 + 80, order 64 + 32 bytes.
+    Account 0 and its position in every market count, and the house's where there is one.  A command begins only where
+    an order and a position would find room, so the last of either stays empty.  Raise the one a `CapacityError` names.
+    Memory per unit: account 8 + 104 per asset, position 128 + 80, order 64 + 32 bytes.
     """
 
     accounts_max: int = 16_777_216
@@ -309,6 +311,8 @@ class CompiledEngine:
             resting=self._view_resting(),
             averages=self._view_averages(),
             portfolios=self._view_portfolios(),
+            entries=self._view_entries(),
+            unwinding=[(market, int(due)) for market, due in enumerate(markets["unwind_due_ns"]) if due],
         )
 
     def _view_tables(self) -> NDArray[np.int64]:
@@ -364,6 +368,19 @@ class CompiledEngine:
             rows += [(market, place, number) for place, number in enumerate(numbers)]
         return rows
 
+    def _view_entries(self) -> list[tuple[int, int]]:
+        """Return (market, account) of those settled at the mark, in the order in which they entered.
+
+        Source: CASH-002.
+        """
+        rows: list[tuple[int, int]] = []
+        for market, slot in enumerate(self.state.markets["entered_head"].tolist()):
+            while slot != NIL:
+                position = self.state.positions[slot]
+                rows.append((market, int(position["account"])))
+                slot = int(position["next_entered"])
+        return rows
+
     def _view_orders(self) -> NDArray[np.int64]:
         orders = self.state.orders[: int(self.state.head[0]["order_used"])]
         live = orders[orders["qty_lot"] > 0]
@@ -375,16 +392,16 @@ class CompiledEngine:
         rows = self.state.positions[: int(self.state.head[0]["position_used"])]
         rules = self.state.markets[rows["market"]]
         netted = self.state.wallets["flags"][rows["account"] * len(self.setup.assets) + rules["asset"]] & NETTED
-        start_mode = np.where(netted, CROSS, rules["margin_mode"])
+        start_mode = np.where((rows["account"] > EXTERNAL) & (netted != 0), CROSS, rules["margin_mode"])
         changed = (rows["leverage_ppm"] != rules["leverage_ppm"]) | (rows["mode"] != start_mode)
-        shown = (rows["qty_lot"] != 0) | (changed & (rows["account"] != EXTERNAL))
+        shown = (rows["qty_lot"] != 0) | (rows["cost_quote"] != 0) | (changed & (rows["account"] > EXTERNAL))
         rows = rows[shown]
         rows = rows[np.lexsort((rows["market"], rows["account"]))]
         called = (((rows["flags"] & CALLED) != 0) & (rows["mode"] == ISOLATED)).astype(np.int64)
         names = ("account", "market", "qty_lot", "cost_quote", "margin_quote", "opened_seq", "leverage_ppm")
-        # the outside has no mode of its own
+        # the outside and the house have no mode of their own
         default = self.state.markets["margin_mode"][rows["market"]]
-        mode = np.where(rows["account"] == EXTERNAL, default, rows["mode"]).astype(np.int64)
+        mode = np.where(rows["account"] <= EXTERNAL, default, rows["mode"]).astype(np.int64)
         return np.concatenate([_columns(rows, *names), mode.reshape(-1, 1), called.reshape(-1, 1)], axis=1)
 
     def _view_wallets(self) -> NDArray[np.int64]:
@@ -495,7 +512,8 @@ def _allocate(setup: Setup, capacity: Capacity) -> State:
     """Return the arrays of an empty exchange: small, and no larger than allowed; the outside has its place anyway."""
     markets, assets = len(setup.markets), len(setup.assets)
     accounts = max(min(64, capacity.accounts_max), 1)
-    positions = max(min(64 + markets, capacity.positions_max), markets)
+    standing = markets * (2 if _has_house(setup) else 1)  # the outside's, and the house's
+    positions = max(min(64 + standing, capacity.positions_max), standing)
     orders = max(min(1024, capacity.orders_max), 1)
     ladders, page_count, word_count = _allocate_ladders(setup)
     leaves, pages = _count_slots(orders + positions, page_count)
@@ -635,9 +653,11 @@ def _write_rules(state: State, setup: Setup) -> None:
         row["external"] = index
         state.averages[index]["ema_start_ppb"] = PPB
         state.averages[index]["ring_offset"] = sum(_count_ring(before) for before in setup.markets[:index])
+        row["entered_head"] = row["entered_tail"] = row["house"] = NIL
         for place, tier in enumerate(rules.tiers):
             state.tiers[index * TIERS_MAX + place] = tier
         state.assets[rules.asset]["call_ppm"] = rules.call_ppm
+        state.assets[rules.asset]["settlement"] = rules.settlement
         position = state.positions[index]
         position["account"], position["market"] = EXTERNAL, index
         position["orders_head"] = NIL
@@ -646,5 +666,26 @@ def _write_rules(state: State, setup: Setup) -> None:
     state.accounts[EXTERNAL]["positions_head"] = 0
     head["position_used"] = len(setup.markets)
     head["watch_count"] = sum(rules.adl_trigger == TRIGGER_DRAWDOWN for rules in setup.markets)
+    if _has_house(setup):
+        _write_house(state, setup)
     state.funds["asset"] = setup.fund_assets
     _start_portfolios(state.wallets, setup, 0)
+
+
+def _has_house(setup: Setup) -> bool:
+    """Return whether any market has a house (HOUSE-001)."""
+    return any(rules.backstop != BACKSTOP_ADL for rules in setup.markets)
+
+
+def _write_house(state: State, setup: Setup) -> None:
+    """Give the house its positions, behind the outside's: one for each market that has a backstop for it."""
+    slot = len(setup.markets)
+    for index, rules in enumerate(setup.markets):
+        if rules.backstop != BACKSTOP_ADL:
+            position = state.positions[slot]
+            position["account"], position["market"] = HOUSE, index
+            position["orders_head"] = position["next_owned"] = NIL
+            position["leverage_ppm"], position["mode"] = rules.leverage_ppm, CROSS
+            state.markets[index]["house"] = slot
+            slot += 1
+    state.head[0]["position_used"] = slot

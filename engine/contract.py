@@ -7,41 +7,48 @@ funds.  Every refusal names the file and the path inside it.
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_HALF_EVEN, Context, Decimal
-from itertools import pairwise
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from engine.codes import (
-    CROSS,
     FUNDING_PREMIUM,
     INVERSE,
     MARK_MEDIAN3,
     MARKETS_MAX,
-    MOVES_MAX,
-    PEAK_BUCKETS,
     POLICIES,
     PORTFOLIO,
     PORTFOLIO_VALUE_MAX,
-    PPB,
     PPM,
-    PREMIUM_IMPACT,
     PRICE_MAX_LIMIT,
+    SETTLED_AT_MARK,
     TABLES_MAX,
     TIERS_MAX,
     VALUE_MAX,
 )
 from engine.errors import ConfigError
-from engine.units import count_units, parse_decimal, rate_to_ppm
+from engine.policies import (
+    AdlPolicy,
+    FundingPolicy,
+    LiquidationPolicy,
+    PortfolioPolicy,
+    check_policy,
+    read_adl,
+    read_basis,
+    read_funding,
+    read_house,
+    read_portfolio,
+    read_stages,
+    to_ppm,
+    to_units,
+)
+from engine.units import parse_decimal
 
 DEFAULT_PRICE_MAX_TICK = (1 << 24) - 1
 Tiers = tuple[tuple[int, int, int, int], ...]  # floor_quote, initial_ppm, maintenance_ppm, deduction_quote
-WINDOW_H_MAX = 24 * 366
-COOLDOWN_MAX_NS = 1_000_000 * 10**9
-SECONDS_MAX = 86_400  # between samples of the basis, and of their average's time constant
-BASIS_SAMPLES_MAX = 4_096
+RATE_MAX = 100  # the highest margin rate of a market settled at the mark (CASH-006)
 
 
 class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,133 +68,6 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     initial: Decimal
     maintenance: Decimal
     deduction: Decimal | None = None
-
-
-class LiquidationPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Stages 1 to 4 of the waterfall, each by the name of its policy (LIQ-002).
-
-    Parameters
-    ----------
-    share : Decimal
-        Part of the position that one step of size `share` closes, 0.01 to 1 (STAGE-003).
-    share_min, full_below, step_max : Decimal
-        Notional that such a step closes at least; up to which the whole position goes at once; that it closes at most.
-        0 is none.
-    cooldown_s : Decimal
-        Seconds a domain is left alone after a step, 0 for none (STAGE-004).
-    after_share : str
-        What a domain that is liquidatable within the cooldown does: `wait`, or be closed in `full` (WAKE-002).
-    spread, adjustment : Decimal
-        Of limit `fillable` (STAGE-006): dYdX's SMMR and BA.
-    surplus_fee : Decimal
-        Of surplus `capped_fee`: the most the fund gets, as a part of the fill's value (STAGE-007).
-    fund_loss_max : Decimal
-        What the fills of one liquidation may cost the fund, 0 for no limit (STAGE-008).
-    """
-
-    cancel: str = "account"
-    size: str = "full"
-    limit: str = "none"
-    surplus: str = "fund"
-    backstop: str = "adl"
-    share: Decimal = Decimal("0.2")
-    share_min: Decimal = Decimal(0)
-    full_below: Decimal = Decimal(0)
-    step_max: Decimal = Decimal(0)
-    cooldown_s: Decimal = Decimal(0)
-    after_share: str = "wait"
-    spread: Decimal = Decimal("1.5")
-    adjustment: Decimal = Decimal(1)
-    surplus_fee: Decimal = Decimal("0.015")
-    shortfall: str = "cut"
-    fund_loss_max: Decimal = Decimal(0)
-
-
-class AdlPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Stage 5 of the waterfall (ADL-001); `gate` says who comes that far (STAGE-009).
-
-    Parameters
-    ----------
-    drawdown, release : Decimal
-        Trigger `drawdown`: active once the fund is down by more than the first, a part of its peak, until it is down
-        by less than the second (ADL-020).
-    window_h : int
-        Hours over which the peak counts.
-    within : Decimal
-        Price `bankruptcy_within`: how far from the mark, in parts of it, the bankruptcy price may be (ADL-018).
-    """
-
-    trigger: str = "fund_empty"
-    price: str = "bankruptcy"
-    score: str = "bitmex"
-    allocation: str = "queue"
-    fees: str = "on"
-    lights: str = "rank"
-    cancel_victims: str = "on"
-    drawdown: Decimal = Decimal("0.3")
-    release: Decimal = Decimal("0.25")
-    window_h: int = 8
-    within: Decimal = Decimal("0.05")
-    gate: str = "always"
-
-
-class FundingPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where funding rates come from, and what they are paid on (FUND-001, FUND-010).
-
-    Parameters
-    ----------
-    model : {"recorded", "premium"}
-        Rates of `funding` commands, or computed from the book.
-    interval_h, offset_h : int
-        Funding ends at every multiple of the interval, counted from the epoch plus the offset.
-    period_h : int
-        Hours that `interest` and `clamp` are meant for; a payment is its part of them.  0: the interval.
-    interest, clamp : Decimal
-        Interest rate, and how far it may pull the premium, per period.
-    cap : Decimal
-        The largest rate one payment may have; 0: none but 1.
-    premium : {"mid", "impact"}
-        What stands for the price: the middle of the book, or what `impact_notional` would trade at.
-    impact_notional : Decimal
-        In the settlement asset.
-    average : {"flat", "linear"}
-        All samples alike, or the n-th n times.
-    sample_s : int
-        Seconds between samples of the premium.
-    pay_on : {"mark", "index"}
-        The price a position is valued at when it pays.
-    """
-
-    model: str = "recorded"
-    interval_h: int = 8
-    offset_h: int = 0
-    period_h: int = 0
-    interest: Decimal = Decimal("0.0001")
-    clamp: Decimal = Decimal("0.0005")
-    cap: Decimal = Decimal(0)
-    premium: str = "mid"
-    impact_notional: Decimal = Decimal(0)
-    average: str = "flat"
-    sample_s: int = 5
-    pay_on: str = "mark"
-
-
-class PortfolioPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a portfolio's underlying is held against; the same in all its markets (PORT-001).
-
-    Parameters
-    ----------
-    moves : tuple of Decimal
-        Price moves as fractions of the mark, rising, some below and some above 0.
-    contingency : Decimal
-        Part of the gross notional that is charged whatever offsets.
-    initial : Decimal
-        Initial margin as a multiple of maintenance, at least 1.
-    """
-
-    moves: tuple[Decimal, ...] = tuple(Decimal(move) / 100 for move in (-12, -8, -4, 4, 8, 12))
-    contingency: Decimal = Decimal("0.005")
-    initial: Decimal = Decimal("1.3")
 
 
 class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -215,6 +95,13 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         A margin call is sent when equity falls below maintenance times this; 0 sends none.
     initial_mark : Decimal, optional
         Mark price before the first command.
+    settlement : str
+        When a position's gains and losses become cash: as it closes, or at each mark.
+    order_margin : str
+        What an order must have before it is let in: initial margin, or nothing.
+    short_maintenance : Decimal
+        Added to the maintenance rates of short positions.
+
     basis_interval_s : int
         Seconds between samples of the basis, the middle of the book less the index (`median3`, `ema_basis`).
     basis_samples : int
@@ -260,6 +147,9 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     adl: AdlPolicy = AdlPolicy()
     contract_size: Decimal = Decimal(1)
     tier_tables: tuple[tuple[Tier, ...], ...] = ()
+    settlement: str = "close"
+    order_margin: str = "initial"
+    short_maintenance: Decimal = Decimal(0)
     basis_interval_s: int = 1
     basis_samples: int = 30
     basis_tau_s: int = 30
@@ -320,6 +210,21 @@ class MarketRules(NamedTuple):
     shortfall: int
     fund_loss_max_quote: int
     adl_gate: int
+    backstop: int
+    vault_below_ppm: int
+    takeover_price: int
+    carry_ppm: int  # 0: no limit
+    unwind: int
+    unwind_interval_ns: int
+    unwind_share_ppm: int
+    unwind_full_lot: int
+    unwind_depth_ppm: int
+    unwind_range_ppm: int
+    unwind_last: int  # 1: the house's trades move the last price
+    closeout_fee_ppm: int
+    settlement: int
+    order_margin: int
+    short_maintenance_ppm: int
     basis_interval_s: int
     basis_samples: int
     basis_decay_ppb: int  # what a sample still weighs an interval later
@@ -373,20 +278,6 @@ class Setup(NamedTuple):
         return any(rules.asset == asset and rules.start_mode == PORTFOLIO for rules in self.markets)
 
 
-def check_policy(path: str, group: str, value: str) -> int:
-    """Return the code of a named policy.
-
-    Raises
-    ------
-    ConfigError
-        Naming the path, the value and the known ones (CFG-002).
-    """
-    known = POLICIES[group]
-    if value not in known:
-        raise ConfigError(f"{path}: unknown policy '{value}', known: {', '.join(known)}")
-    return known.index(value)
-
-
 def value_of(rules: MarketRules, price_tick: Any, qty_lot: Any) -> Any:
     """Return the value of a signed quantity at a price, in whole units of the settlement asset.
 
@@ -405,17 +296,17 @@ def value_of(rules: MarketRules, price_tick: Any, qty_lot: Any) -> Any:
     return whole + ((2 * rest > price_tick) | ((2 * rest == price_tick) & (whole % 2 == 1)))
 
 
-def read_tiers(tiers: Sequence[Tier], quote_unit: Decimal, where: str) -> Tiers:
+def read_tiers(tiers: Sequence[Tier], quote_unit: Decimal, where: str, rate_max: int = 1) -> Tiers:
     """Return tiers in integers, deductions by the recurrence `d_n = d_{n-1} + floor_n x (rate step)` (MARGIN-002)."""
     if not tiers or len(tiers) > TIERS_MAX:
         raise ConfigError(f"{where}: tiers: expected 1 to {TIERS_MAX} tiers, got {len(tiers)}")
     rows: list[tuple[int, int, int, int]] = []
     for index, tier in enumerate(tiers):
         path = f"{where}: tiers[{index}]"
-        floor = _units(tier.floor, quote_unit, f"{path}.floor")
-        initial, maintenance = _ppm(tier.initial, f"{path}.initial"), _ppm(tier.maintenance, f"{path}.maintenance")
-        if not 1 <= maintenance <= initial <= PPM:
-            raise ConfigError(f"{path}: expected 0 < maintenance <= initial <= 1")
+        floor = to_units(tier.floor, quote_unit, f"{path}.floor")
+        initial, maintenance = to_ppm(tier.initial, f"{path}.initial"), to_ppm(tier.maintenance, f"{path}.maintenance")
+        if not 1 <= maintenance <= initial <= rate_max * PPM:
+            raise ConfigError(f"{path}: expected 0 < maintenance <= initial <= {rate_max}")
         if not rows:
             if floor != 0:
                 raise ConfigError(f"{path}.floor: the first tier starts at 0, got {tier.floor}")
@@ -428,7 +319,7 @@ def read_tiers(tiers: Sequence[Tier], quote_unit: Decimal, where: str) -> Tiers:
             if step % PPM:
                 raise ConfigError(f"{path}.floor: the deduction is not a whole number of units, use a rounder floor")
             deduction = before[3] + step // PPM
-        if tier.deduction is not None and _units(tier.deduction, quote_unit, f"{path}.deduction") != deduction:
+        if tier.deduction is not None and to_units(tier.deduction, quote_unit, f"{path}.deduction") != deduction:
             expected = deduction * quote_unit
             raise ConfigError(f"{path}.deduction: expected {expected} by the recurrence, got {tier.deduction}")
         rows.append((floor, initial, maintenance, deduction))
@@ -471,6 +362,8 @@ def build_setup(markets: Sequence[Market], where: str = "market") -> Setup:
         call = next(rule.call_ppm for rule in rules if rule.asset == asset)
         if rules[-1].call_ppm != call:
             raise ConfigError(f"{path}.margin_call: all markets settling in {market.settle} share one level")
+        if rules[-1].settlement != next(rule.settlement for rule in rules if rule.asset == asset):
+            raise ConfigError(f"{path}.settlement: all markets settling in {market.settle} share one")
     rules = _join_underlyings(markets, rules, where)
     return Setup(tuple(rules), tuple(assets), tuple(units), tuple(funds), tuple(fund_assets))
 
@@ -504,7 +397,7 @@ def _read_sizes(market: Market, path: str) -> _Sizes:
 
     def count(field: str, unit: Decimal, default: int) -> int:
         given = getattr(market, field)
-        return default if given is None else _units(given, unit, f"{path}.{field}")
+        return default if given is None else to_units(given, unit, f"{path}.{field}")
 
     multiplier = _read_multiplier(market, path)
     price_max = count("price_max", market.tick_size, DEFAULT_PRICE_MAX_TICK)
@@ -512,7 +405,10 @@ def _read_sizes(market: Market, path: str) -> _Sizes:
         raise ConfigError(f"{path}.price_max: expected 1 to {PRICE_MAX_LIMIT} ticks, got {price_max}")
     # the price at which a lot is worth most: the highest, or where the value falls as the price rises, one tick
     dearest = 1 if market.kind == "inverse" else price_max
-    ceiling = VALUE_MAX // (dearest * multiplier)
+    # where a position may need more than its value, that is what must fit
+    rates = [tier.initial for tiers in (market.tiers, *market.tier_tables) for tier in tiers]
+    needed = max(1, int(max(rates, default=Decimal(1)).to_integral_value("ROUND_CEILING")))
+    ceiling = VALUE_MAX // (dearest * multiplier * needed)
     interest = count("open_interest_max", market.lot_size, ceiling)
     if not 1 <= interest <= ceiling:
         raise ConfigError(
@@ -539,17 +435,21 @@ def _read_multiplier(market: Market, path: str) -> int:
         raise ConfigError(f"{path}.contract_size: expected a positive number, got {market.contract_size}")
     lot = market.lot_size * market.contract_size
     if market.kind == "inverse":
-        return _units(lot, market.tick_size * market.quote_unit, f"{path}.lot_size x contract_size over tick_size")
-    return _units(market.tick_size * lot, market.quote_unit, f"{path}.tick_size x lot_size")
+        return to_units(lot, market.tick_size * market.quote_unit, f"{path}.lot_size x contract_size over tick_size")
+    return to_units(market.tick_size * lot, market.quote_unit, f"{path}.tick_size x lot_size")
 
 
-def _read_tables(market: Market, path: str, call_ppm: int) -> tuple[Tiers, ...]:
+def _name_tables(market: Market, path: str) -> list[str]:
+    """Return the path of each tier table; that of the first is the market's."""
+    return [path, *(f"{path}.tier_tables[{index}]" for index in range(len(market.tier_tables)))]
+
+
+def _read_tables(market: Market, path: str, call_ppm: int, rate_max: int) -> tuple[Tiers, ...]:
     """Return a market's tier tables; a margin call must be possible under each (TIER-001)."""
     if len(market.tier_tables) >= TABLES_MAX:
         raise ConfigError(f"{path}.tier_tables: expected at most {TABLES_MAX - 1}, got {len(market.tier_tables)}")
-    places = [f"{path}.tier_tables[{index}]" for index in range(len(market.tier_tables))]
-    given = zip((market.tiers, *market.tier_tables), (path, *places), strict=True)
-    tables = [read_tiers(tiers, market.quote_unit, where) for tiers, where in given]
+    given = zip((market.tiers, *market.tier_tables), _name_tables(market, path), strict=True)
+    tables = [read_tiers(tiers, market.quote_unit, where, rate_max) for tiers, where in given]
     highest = max(tiers[-1][2] for tiers in tables)
     if call_ppm and not (call_ppm >= PPM and highest * call_ppm < PPM * PPM):
         raise ConfigError(f"{path}.margin_call: expected 0, or at least 1 and below 1 / the highest maintenance rate")
@@ -560,7 +460,7 @@ def _read_rates(market: Market, path: str) -> dict[str, Any]:
     """Return a market's fees and collars in ppm, each inside its range."""
     rates = {}
     for name in ("maker_fee", "taker_fee", "liquidation_fee", "order_collar", "liquidation_collar"):
-        rate = _ppm(getattr(market, name), f"{path}.{name}")
+        rate = to_ppm(getattr(market, name), f"{path}.{name}")
         low, high = (-10_000, 100_000) if name in ("maker_fee", "taker_fee") else (0, PPM - 1)
         if not low <= rate <= high:
             limits = "-0.01 to 0.1" if low < 0 else "0 to below 1"
@@ -571,72 +471,16 @@ def _read_rates(market: Market, path: str) -> dict[str, Any]:
     return rates
 
 
-def _read_adl(market: Market, path: str) -> dict[str, Any]:
-    """Return the parameters of stage 5, each inside its range (ADL-001, ADL-018, ADL-020, CFG-002)."""
-    policy, path = market.adl, f"{path}.adl"
-    drawdown, release = (_ppm(getattr(policy, name), f"{path}.{name}") for name in ("drawdown", "release"))
-    within = _ppm(policy.within, f"{path}.within")
-    if not 1 <= drawdown < PPM:
-        raise ConfigError(f"{path}.drawdown: expected above 0 and below 1, got {policy.drawdown}")
-    if not 1 <= release <= drawdown:
-        raise ConfigError(f"{path}.release: expected above 0 and at most drawdown, got {policy.release}")
-    if not 0 <= within <= PPM:
-        raise ConfigError(f"{path}.within: expected 0 to 1, got {policy.within}")
-    if not 1 <= policy.window_h <= WINDOW_H_MAX:
-        raise ConfigError(f"{path}.window_h: expected 1 to {WINDOW_H_MAX} hours, got {policy.window_h}")
-    codes = {
-        f"adl_{name}": check_policy(f"{path}.{name}", f"adl_{name}", getattr(policy, name))
-        for name in ("trigger", "price", "score", "allocation")
-    }
-    return codes | {
-        "adl_cancel_victims": 1 - check_policy(f"{path}.cancel_victims", "adl_cancel_victims", policy.cancel_victims),
-        "lights": check_policy(f"{path}.lights", "lights", policy.lights),
-        "adl_drawdown_ppm": drawdown,
-        "adl_release_ppm": release,
-        "adl_within_ppm": within,
-        "adl_bucket_ns": policy.window_h * 3_600_000_000_000 // PEAK_BUCKETS,
-        "whole_quote": max(int(1 / market.quote_unit), 1),
-    }
-
-
-def _read_stages(market: Market, path: str) -> dict[str, Any]:
-    """Return the parameters of stages 1 to 3 in integers, each inside its range (STAGE-001..STAGE-009)."""
-    policy, where = market.liquidation, f"{path}.liquidation"
-    read: dict[str, int] = {"adl_gate": check_policy(f"{path}.adl.gate", "adl_gate", market.adl.gate)}
-    for field in ("cancel", "size", "limit", "surplus", "shortfall", "after_share"):
-        read[field] = check_policy(f"{where}.{field}", field, getattr(policy, field))
-
-    def check(field: str, number: int, low: int, high: int, expected: str) -> int:
-        if not low <= number <= high:
-            raise ConfigError(f"{where}.{field}: expected {expected}, got {getattr(policy, field)}")
-        return number
-
-    for field, low, high, expected in (
-        ("share", PPM // 100, PPM, "0.01 to 1"),
-        ("spread", 0, 10 * PPM, "0 to 10"),
-        ("adjustment", PPM, 100 * PPM, "1 to 100"),
-        ("surplus_fee", 0, PPM - 1, "0 to below 1"),
-    ):
-        rate = _ppm(getattr(policy, field), f"{where}.{field}")
-        read[f"{field}_ppm"] = check(field, rate, low, high, expected)
-    for field in ("share_min", "full_below", "step_max", "fund_loss_max"):
-        amount = _units(getattr(policy, field), market.quote_unit, f"{where}.{field}")
-        read[f"{field}_quote"] = check(field, amount, 0, VALUE_MAX, "0 or more, up to 2**58 units")
-    cooldown = _units(policy.cooldown_s, Decimal("0.000000001"), f"{where}.cooldown_s")
-    read["cooldown_ns"] = check("cooldown_s", cooldown, 0, COOLDOWN_MAX_NS, "0 to 1000000 seconds")
-    if read["step_max_quote"] and not cooldown:
-        raise ConfigError(f"{where}.step_max: expected with a cooldown_s above 0, or one liquidation had no last step")
-    if read["after_share"] and not (cooldown and policy.size == "share"):
-        raise ConfigError(f"{where}.after_share: 'full' expects size = 'share' and a cooldown_s above 0")
-    return read
-
-
 def _build_rules(market: Market, path: str, asset: int, fund: int) -> MarketRules:
     _check_policies(market, path)
     sizes = _read_sizes(market, path)
-    call = _ppm(market.margin_call, f"{path}.margin_call")
-    tables = _read_tables(market, path, call)
-    highest = PPM // tables[0][0][1]
+    settlement = _read_settlement(market, path)
+    call = to_ppm(market.margin_call, f"{path}.margin_call")
+    rate_max = RATE_MAX if settlement["settlement"] == SETTLED_AT_MARK else 1
+    tables = _read_tables(market, path, call, rate_max)
+    for place, tiers in zip(_name_tables(market, path), tables, strict=True):
+        _check_short_rates(tiers, settlement["short_maintenance_ppm"], place)
+    highest = max(1, PPM // tables[0][0][1])
     if not 1 <= market.default_leverage <= highest:
         raise ConfigError(f"{path}.default_leverage: expected 1 to {highest}, got {market.default_leverage}")
     return MarketRules(
@@ -656,105 +500,36 @@ def _build_rules(market: Market, path: str, asset: int, fund: int) -> MarketRule
         kind=check_policy(f"{path}.kind", "kind", market.kind),
         tiers=tables[0],
         more_tables=tables[1:],
-        **_read_adl(market, path),
-        **_read_stages(market, path),
-        **_read_basis(market, path),
-        **_read_funding(market, path),
-        **_read_portfolio(market, path, call),
+        **read_adl(market.adl, market.quote_unit, path),
+        **read_stages(market.liquidation, market.adl.gate, market.quote_unit, path),
+        **read_house(market.liquidation, market.lot_size, path),
+        **settlement,
+        **read_basis(market, path),
+        **read_funding(market, path),
+        **read_portfolio(market, path, call),
     )
 
 
-def _count(value: int, low: int, high: int, path: str) -> int:
-    if not low <= value <= high:
-        raise ConfigError(f"{path}: expected {low} to {high}, got {value}")
-    return value
-
-
-def _read_basis(market: Market, path: str) -> dict[str, Any]:
-    """Return how a derived mark averages the basis, and what moves the last price (MARK-002..MARK-006)."""
-    interval = _count(market.basis_interval_s, 1, SECONDS_MAX, f"{path}.basis_interval_s")
-    tau = _count(market.basis_tau_s, 1, SECONDS_MAX, f"{path}.basis_tau_s")
-    # decimals, since a float's exponential may differ from one machine to the next
-    exact = Context(prec=40)
-    decay = exact.multiply(exact.exp(exact.divide(-interval, tau)), PPB)
-    band = _ppm(market.basis_band, f"{path}.basis_band")
-    if not 0 <= band < PPM:
-        raise ConfigError(f"{path}.basis_band: expected 0 to below 1, got {market.basis_band}")
+def _read_settlement(market: Market, path: str) -> dict[str, Any]:
+    """Return how a market is settled, and what its orders and shorts need (CASH-001, CASH-005, CASH-006)."""
+    settlement = check_policy(f"{path}.settlement", "settlement", market.settlement)
+    if settlement == SETTLED_AT_MARK and market.margin_mode != "cross":
+        raise ConfigError(f"{path}.margin_mode: expected cross where settlement is mark, got {market.margin_mode}")
+    extra = to_ppm(market.short_maintenance, f"{path}.short_maintenance")
+    if extra and settlement != SETTLED_AT_MARK:
+        raise ConfigError(f"{path}.short_maintenance: expected 0 unless settlement is mark, got {extra / PPM}")
     return {
-        "basis_interval_s": interval,
-        "basis_samples": _count(market.basis_samples, 1, BASIS_SAMPLES_MAX, f"{path}.basis_samples"),
-        "basis_decay_ppb": int(decay.to_integral_value(ROUND_HALF_EVEN)),
-        "basis_band_ppm": band,
-        "closeout_moves_last": int(market.closeout_moves_last),
+        "settlement": settlement,
+        "order_margin": check_policy(f"{path}.order_margin", "order_margin", market.order_margin),
+        "short_maintenance_ppm": extra,
     }
 
 
-def _read_funding(market: Market, path: str) -> dict[str, Any]:
-    """Return where funding rates come from (FUND-010..FUND-016)."""
-    policy, path = market.funding, f"{path}.funding"
-    interval_h = _count(policy.interval_h, 1, 24, f"{path}.interval_h")
-    offset_h = _count(policy.offset_h, 0, interval_h - 1, f"{path}.offset_h")
-    period_h = _count(policy.period_h, 0, 24, f"{path}.period_h") or interval_h
-    rates = {name: _ppb(getattr(policy, name), f"{path}.{name}") for name in ("interest", "clamp", "cap")}
-    for name, rate in rates.items():
-        low = -PPB if name == "interest" else 0
-        if not low <= rate <= PPB:
-            raise ConfigError(f"{path}.{name}: expected {low // PPB} to 1, got {getattr(policy, name)}")
-    model = check_policy(f"{path}.model", "funding_model", policy.model)
-    premium = check_policy(f"{path}.premium", "funding_premium", policy.premium)
-    if premium == PREMIUM_IMPACT and market.kind == "inverse":
-        raise ConfigError(f"{path}.premium: 'impact' fills a linear notional, an inverse market takes 'mid'")
-    impact = _units(policy.impact_notional, market.quote_unit, f"{path}.impact_notional")
-    least = 1 if (model, premium) == (FUNDING_PREMIUM, PREMIUM_IMPACT) else 0
-    if not least <= impact <= VALUE_MAX:
-        raise ConfigError(f"{path}.impact_notional: expected {least} to {VALUE_MAX} units, got {impact}")
-    return {
-        "funding_model": model,
-        "funding_interval_s": interval_h * 3600,
-        "funding_offset_s": offset_h * 3600,
-        "funding_period_s": period_h * 3600,
-        "funding_interest_ppb": rates["interest"],
-        "funding_clamp_ppb": rates["clamp"],
-        "funding_cap_ppb": rates["cap"] or PPB,
-        "funding_premium": premium,
-        "funding_average": check_policy(f"{path}.average", "funding_average", policy.average),
-        "funding_sample_s": _count(policy.sample_s, 1, 3600, f"{path}.sample_s"),
-        "funding_pay_on": check_policy(f"{path}.pay_on", "funding_pay_on", policy.pay_on),
-        "impact_quote": impact,
-    }
-
-
-def _read_portfolio(market: Market, path: str, call_ppm: int) -> dict[str, Any]:
-    """Return the margin mode and the portfolio grid in integers, the underlying not yet numbered (PORT-001, PORT-002).
-
-    No requirement may reach the notional: an equity that falls with a mark would not fall below it for good.
-    """
-    start_mode = check_policy(f"{path}.margin_mode", "margin_mode", market.margin_mode)
-    mode = CROSS if start_mode == PORTFOLIO else start_mode
-    fields = {"underlying": 0, "start_mode": start_mode, "margin_mode": mode}
-    grid = market.portfolio
-    if grid is None:
-        return fields | {"moves_ppm": (), "contingency_ppm": 0, "portfolio_initial_ppm": 0}
-    where = f"{path}.portfolio"
-    if market.kind == "inverse":
-        raise ConfigError(f"{where}: expected none in an inverse market, whose loss is not in proportion to the move")
-    moves = tuple(_ppm(move, f"{where}.moves[{index}]") for index, move in enumerate(grid.moves))
-    is_rising = all(move < after for move, after in pairwise(moves))
-    if not (2 <= len(moves) <= MOVES_MAX and is_rising and moves[0] < 0 < moves[-1]):
-        wanted, given = "rising moves, some below and some above 0", ", ".join(map(str, grid.moves))
-        raise ConfigError(f"{where}.moves: expected 2 to {MOVES_MAX} {wanted}, got {given}")
-    contingency, initial = _ppm(grid.contingency, f"{where}.contingency"), _ppm(grid.initial, f"{where}.initial")
-    if contingency < 1:
-        raise ConfigError(f"{where}.contingency: expected a rate above 0, got {grid.contingency}")
-    if initial < PPM:
-        raise ConfigError(f"{where}.initial: expected at least 1, got {grid.initial}")
-    rate, factor = max(-moves[0], moves[-1]) + contingency, max(initial, call_ppm)
-    if rate * factor >= PPM * PPM:
-        raise ConfigError(
-            f"{where}.moves: the widest with the contingency is {Decimal(rate) / PPM}; expected below 1 when "
-            f"multiplied by the larger of initial and margin_call, {Decimal(factor) / PPM}"
-        )
-    return fields | {"moves_ppm": moves, "contingency_ppm": contingency, "portfolio_initial_ppm": initial}
+def _check_short_rates(tiers: Sequence[tuple[int, int, int, int]], extra_ppm: int, path: str) -> None:
+    """Refuse a surcharge with which a short's maintenance would be nothing, or more than initial (CASH-006)."""
+    for _, initial, maintenance, _ in tiers:
+        if not 1 <= maintenance + extra_ppm <= initial:
+            raise ConfigError(f"{path}.short_maintenance: expected 0 < maintenance + short_maintenance <= initial")
 
 
 def _join_underlyings(markets: Sequence[Market], rules: Sequence[MarketRules], where: str) -> list[MarketRules]:
@@ -889,24 +664,3 @@ def _read_bracket(row: Mapping[str, Any]) -> dict[str, Any]:
     if source.get("cum") is not None:
         tier["deduction"] = parse_decimal(str(source["cum"]))
     return tier
-
-
-def _units(number: Decimal, unit: Decimal, path: str) -> int:
-    try:
-        return count_units(number, unit, "value")
-    except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from error
-
-
-def _ppm(rate: Decimal, path: str) -> int:
-    try:
-        return rate_to_ppm(rate, "rate")
-    except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from error
-
-
-def _ppb(rate: Decimal, path: str) -> int:
-    try:
-        return count_units(rate, Decimal(1) / PPB, "rate")
-    except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from error

@@ -41,6 +41,8 @@ class View(NamedTuple):
     averages: Rows = ()
     # (n, 3): account, asset, 1 in portfolio mode or 0; by account and asset, where accounts start otherwise
     portfolios: Rows = ()
+    entries: Rows = ()  # (n, 2): market, account; of markets settled at the mark, in the order of entry (CASH-002)
+    unwinding: Rows = ()  # (n, 2): market, ts_ns at which the house's next step is due (HOUSE-007)
 
 
 WIDTHS = {"clock": 3, "markets": 5, "orders": 7, "positions": 9, "wallets": 4, "funds": 2, "assets": 6, "tables": 2}
@@ -48,8 +50,9 @@ WIDTHS["adl"] = 4 + PEAK_BUCKETS
 WIDTHS["resting"] = 5
 WIDTHS["averages"] = 3
 WIDTHS["portfolios"] = 3
+WIDTHS |= {"entries": 2, "unwinding": 2}
 # Tables that only some policies fill: without rows they are not hashed, so that a policy nobody uses moves no digest.
-OPTIONAL: frozenset[str] = frozenset({"tables", "adl", "resting", "averages", "portfolios"})
+OPTIONAL: frozenset[str] = frozenset({"tables", "adl", "resting", "averages", "portfolios", "entries", "unwinding"})
 
 
 def compute_digest(view: View) -> str:

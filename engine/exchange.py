@@ -336,7 +336,7 @@ class Exchange:
         open_ = self.positions()
         sums: dict[int, list[int]] = {}
         for account, place, qty in zip(open_["account"], open_["market"], open_["qty_lot"], strict=True):
-            if place == market and account != EXTERNAL:
+            if place == market and account > EXTERNAL:
                 tick = self.liquidation_price(int(account), market)
                 if tick:
                     sums.setdefault(tick, [0, 0])[0 if qty > 0 else 1] += abs(int(qty))

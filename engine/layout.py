@@ -137,7 +137,9 @@ POSITION = np.dtype(
         ("flags", "u1"),  # PENDING, TOUCHED, CALLED of an isolated position
         ("table", "u1"),  # tier table under which it was hung: on the ladder of that table
         ("level", "<i4"),  # where in `levels` it hangs
-        ("_pad2", "<i4", (5,)),
+        ("next_entered", "<i4"),  # the position that entered next
+        ("entered", "<i4"),  # 1: it has its place among those of a market settled at the mark
+        ("_pad2", "<i4", (3,)),
     ]
 )
 assert POSITION.itemsize == 128
@@ -255,6 +257,28 @@ MARKET = np.dtype(
         ("rise_ppm", "<i8"),
         ("contingency_ppm", "<i8"),
         ("portfolio_initial_ppm", "<i8"),
+        # the house: parameters, then state
+        ("backstop", "<i8"),
+        ("vault_below_ppm", "<i8"),
+        ("takeover_price", "<i8"),
+        ("carry_ppm", "<i8"),
+        ("unwind", "<i8"),
+        ("unwind_interval_ns", "<i8"),
+        ("unwind_share_ppm", "<i8"),
+        ("unwind_full_lot", "<i8"),
+        ("unwind_depth_ppm", "<i8"),
+        ("unwind_range_ppm", "<i8"),
+        ("unwind_last", "<i8"),
+        ("closeout_fee_ppm", "<i8"),
+        ("house", "<i8"),  # slot of the house's position, NIL: there is none
+        ("unwind_due_ns", "<i8"),  # when the next step is due, 0: none
+        # settlement at the mark: parameters, then state
+        ("settlement", "<i8"),
+        ("order_margin", "<i8"),
+        ("short_maintenance_ppm", "<i8"),
+        ("entered_head", "<i4"),  # positions in the order in which their accounts entered
+        ("entered_tail", "<i4"),
+        ("settle_due", "<i8"),  # 1: to be settled before the next trigger round
     ]
 )
 
@@ -292,6 +316,8 @@ ASSET = np.dtype(
         ("withdrawals_quote", "<i8"),
         ("waived_quote", "<i8"),  # fees not charged because nothing was left
         ("call_ppm", "<i8"),  # margin call level, 0: off
+        ("settlement", "<i8"),
+        ("settled_seq", "<i8"),  # the last command in which a market of it was settled at the mark
     ]
 )
 
@@ -333,6 +359,8 @@ HEAD = np.dtype(
         ("resting_count", "<i8"),
         ("lost_quote", "<i8"),  # what the fills of the present liquidation cost the fund (STAGE-008)
         ("due_ns", "<i8"),  # when next a sample or a funding is due; no command before it looks further
+        ("house_count", "<i8"),  # markets in which the house holds a position
+        ("settle_count", "<i8"),  # markets to be settled
     ]
 )
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from engine import codes
 from engine.audit.books import ceil_div
 from engine.audit.fields import UNNAMED, UNNAMED_ACCEPTED
-from engine.audit.fundings import Fundings
+from engine.audit.house import HouseBooks
 from engine.audit.state import compare_rows, read_table
-from engine.codes import BUY, CROSS, EXTERNAL, ISOLATED, PORTFOLIO, PPM, PRICE_MAX_LIMIT, SELL
+from engine.codes import BUY, CROSS, EXTERNAL, HOUSE, ISOLATED, PORTFOLIO, PPM, PRICE_MAX_LIMIT, SELL
 from engine.contract import Setup
 from engine.digest import View
 from engine.errors import InvariantError
@@ -26,7 +26,7 @@ _OF_DOMAINS = (codes.MARGIN_CALL, codes.LIQUIDATION_STARTED, codes.LIQUIDATION_E
 _FILLS = (codes.TRADE, codes.LIQUIDATION_FILL, codes.ADL_FILL, codes.TAKEOVER)
 
 
-class Auditor(Fundings):
+class Auditor(HouseBooks):
     """Rebuilds every balance from events, and refuses the first event that cannot be true.
 
     Parameters
@@ -61,6 +61,7 @@ class Auditor(Fundings):
             codes.FUNDING_PAYMENT: self._funding_payment,
             codes.TIERS_CHANGED: self._tiers_changed,
             codes.FUNDING_RATE: self._funding_rate,
+            codes.VARIATION: self._variation,
         }
 
     # ------------------------------------------------------------ reading
@@ -89,7 +90,8 @@ class Auditor(Fundings):
                 raise InvariantError(f"command {event.seq}: an event of unknown kind {event.kind}")
             self._check_range(event)
             self._check_order(event)
-            handler(event)
+            if not self._take_planned(event):
+                handler(event)
         if event is not None:
             self._end_command()
 
@@ -125,7 +127,7 @@ class Auditor(Fundings):
 
     def _check_order(self, event: Any) -> None:
         """Refuse an event that stands between a cause and the payment it announced."""
-        if self._dues:
+        if self._dues and not self._plan and self._deficit is None:
             self._check(event, "kind before all have paid", event.kind, codes.FUNDING_PAYMENT)
         liquidation = self._liquidation
         if liquidation is not None and liquidation.credit is not None:
@@ -147,6 +149,7 @@ class Auditor(Fundings):
 
         Source: MONEY-001, FUND-002, DEF-003.
         """
+        self._end_plan()
         if self._liquidation is not None or self._deficit is not None:
             raise InvariantError(f"command {self.seq}: a liquidation was started and not ended")
         if self._dues:
@@ -171,6 +174,9 @@ class Auditor(Fundings):
         """Read an event that moves no money."""
 
     def _trade(self, event: Any) -> None:
+        if event.account == HOUSE:
+            self._trade_of_house(event)
+            return
         rules = self._rules(event.market)
         self._check(event, "mark_tick", event.mark_tick, self.marks[event.market])
         taker = self._fill(
@@ -188,6 +194,8 @@ class Auditor(Fundings):
         """Book what a command moved by itself: money in and out, margin, settings (EVT-001)."""
         amount, market = event.amount_quote, event.market
         self._expect(event, "account", event.account, 1, (event.account >= 1) == (event.code != codes.FUND_DEPOSIT))
+        if event.code in (codes.PLACE, codes.ASSIGN) and self._is_cash(market):
+            self.entries[market].setdefault(event.account)
         if event.code == codes.DEPOSIT:
             self._deposit(event, amount, 1)
             self._pay(event.account, market, amount)
@@ -245,7 +253,7 @@ class Auditor(Fundings):
         holding.margin += event.margin_quote
         self._pay(event.account, event.market, event.amount_quote - event.margin_quote)
         holding.qty = event.side * event.qty_lot
-        holding.cost = self._value(event.market, event.price_tick, holding.qty)
+        holding.cost += self._value(event.market, event.price_tick, holding.qty)
         holding.opened_seq = event.seq
         self._fill(EXTERNAL, event.market, -event.side, event.qty_lot, event.price_tick, 0)
 
@@ -253,6 +261,7 @@ class Auditor(Fundings):
         self._check(event, "mark_tick", event.mark_tick, self.marks[event.market])
         self._expect(event, "price_tick", event.price_tick, event.mark_tick, event.price_tick != event.mark_tick)
         self.previous_marks[event.market], self.marks[event.market] = event.mark_tick, event.price_tick
+        self._note_moved(event.market)
 
     def _tiers_changed(self, event: Any) -> None:
         """Put another tier table in force (TIER-002)."""
@@ -287,6 +296,8 @@ class Auditor(Fundings):
         compare_rows("positions", [tuple(row[:8]) for row in positions], self._list_positions())
         balances = [(*key, balance) for key, balance in sorted(self.wallets.items()) if balance]
         compare_rows("wallets", [tuple(row[:3]) for row in wallets if row[2]], balances)
+        entered = [(market, account) for market, accounts in enumerate(self.entries) for account in accounts]
+        compare_rows("entries", [tuple(row) for row in read_table(view, "entries").tolist()], entered)
         compare_rows("funds", [tuple(row) for row in funds], list(zip(self.funds, self.fund_lows, strict=True)))
         compare_rows("assets", [tuple(row) for row in assets], [astuple(sums) for sums in self.sums])
         chosen = [(market, table) for market, table in enumerate(self.tables) if table]
@@ -318,9 +329,9 @@ class Auditor(Fundings):
             for market, holding in sorted(held.items()):
                 rules = self._rules(market)
                 start_mode = CROSS if self._is_portfolio(account, rules.asset) else rules.margin_mode
-                default = (rules.leverage_ppm, rules.margin_mode if account == EXTERNAL else start_mode)
-                settings = default if account == EXTERNAL else (holding.leverage_ppm, holding.mode)
-                if holding.qty or settings != default:
+                default = (rules.leverage_ppm, rules.margin_mode if account <= EXTERNAL else start_mode)
+                settings = default if account <= EXTERNAL else (holding.leverage_ppm, holding.mode)
+                if holding.qty or holding.cost or settings != default:
                     sums = (holding.qty, holding.cost, holding.margin, holding.opened_seq)
                     rows.append((account, market, *sums, *settings))
         return rows

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from engine.audit.watch import FundWatch
-from engine.codes import CROSS, EXTERNAL, ISOLATED, LINEAR, PPM, TRIGGER_DRAWDOWN
+from engine.codes import CROSS, EXTERNAL, ISOLATED, LINEAR, PPM, SETTLED_AT_MARK, TRIGGER_DRAWDOWN
 from engine.contract import MarketRules, Setup
 
 
@@ -60,6 +60,7 @@ class Books:
         self.wallets: dict[tuple[int, int], int] = {}
         self.last_markets: dict[tuple[int, int], int] = {}  # of an account's last fill in an asset (LIQ-011)
         self.holdings: dict[int, dict[int, Holding]] = {}
+        self.entries: list[dict[int, None]] = [{} for _ in setup.markets]  # of markets settled at the mark (CASH-002)
         self.funds = [0] * len(setup.funds)
         self.fund_lows = [0] * len(setup.funds)
         self.fund_paid = [False] * len(setup.funds)
@@ -103,7 +104,7 @@ class Books:
         held = self.holdings.setdefault(account, {})
         if market not in held:
             rules = self._rules(market)
-            is_cross = account == EXTERNAL or self._is_portfolio(account, rules.asset)
+            is_cross = account <= EXTERNAL or self._is_portfolio(account, rules.asset)
             held[market] = Holding(rules.leverage_ppm, CROSS if is_cross else rules.margin_mode)
         holding = held[market]
         self._holdings_before.setdefault((account, market), (holding.qty, holding.margin - holding.cost))
@@ -141,18 +142,21 @@ class Books:
 
     def _equity(self, domain: Domain) -> int:
         if domain.market >= 0:
-            own = self._holding(domain.account, domain.market).margin
-        else:
-            own = self.wallets.get((domain.account, domain.asset), 0)
-        return own + sum(self._gain(domain.account, market) for market in self._open_markets(domain))
+            return self._holding(domain.account, domain.market).margin + self._gain(domain.account, domain.market)
+        held = [market for market, holding in self.holdings.get(domain.account, {}).items() if holding.mode == CROSS]
+        markets = [market for market in held if self._rules(market).asset == domain.asset]
+        own = self.wallets.get((domain.account, domain.asset), 0)
+        return own + sum(self._gain(domain.account, market) for market in markets)
 
     def _tier(self, market: int, notional: int) -> tuple[int, int, int, int]:
         return max(tier for tier in self._rules(market).tables[self.tables[market]] if tier[0] <= notional)
 
     def _need(self, account: int, market: int) -> int:
-        notional = abs(self._value(market, self.marks[market], self._holding(account, market).qty))
+        qty = self._holding(account, market).qty
+        notional = abs(self._value(market, self.marks[market], qty))
         tier = self._tier(market, notional)
-        return ceil_div(notional * tier[2], PPM) - tier[3]
+        extra = self._rules(market).short_maintenance_ppm if qty < 0 else 0
+        return ceil_div(notional * (tier[2] + extra), PPM) - tier[3]
 
     def _maintenance(self, domain: Domain) -> int:
         return self._requirement(domain, self._open_markets(domain))
@@ -232,6 +236,19 @@ class Books:
             self._pay(account, market, -moved)
             holding.margin += moved
 
+    def _is_cash(self, market: int) -> bool:
+        return self._rules(market).settlement == SETTLED_AT_MARK
+
+    def _book_cash(self, account: int, market: int, side: int, qty: int, value: int) -> None:
+        """Book a trade where the mark settles: quantity and cost (CASH-003)."""
+        self.last_markets[account, self._rules(market).asset] = market
+        holding = self._holding(account, market)
+        before = holding.qty
+        holding.qty += side * qty
+        holding.cost += value
+        if holding.qty and sign_of(holding.qty) != sign_of(before):
+            holding.opened_seq = self.seq
+
     def _fill(self, account: int, market: int, side: int, qty: int, price: int, fee_ppm: int) -> tuple[int, int]:
         """Book one side of a fill, and return its fee and the change of its isolated margin."""
         holding = self._holding(account, market)
@@ -240,6 +257,9 @@ class Books:
         fee = 0 if account == EXTERNAL else ceil_div(abs(value) * fee_ppm, PPM)
         self._pay(account, market, -fee)
         self.sums[self._rules(market).asset].fees += fee
+        if self._is_cash(market):
+            self._book_cash(account, market, side, qty, value)
+            return fee, 0
         closed = min(qty, abs(holding.qty)) if holding.qty * side < 0 else 0
         # what closes gets its part of the one value of the fill, floored; what opens the rest (INV-003)
         worth = -value * closed // qty

@@ -81,10 +81,13 @@ class Closings(Stages):
     def _start_closing(self, domain: Domain, market: int) -> Closing:
         holding = self._holding(domain.account, market)
         value = self._value(market, self.marks[market], holding.qty) - self._share(domain, market)
-        lots, step = abs(holding.qty), self._step(domain, market)
+        whole, is_whole = abs(holding.qty), self._liquidation is not None and self._liquidation.is_whole
+        step = whole if is_whole else self._step(domain, market)
         tick = self._show(market, value, holding.qty)
         limit = self._limit(domain, market, tick)
-        return Closing(market, sign_of(holding.qty), step, value * step // lots, tick, limit, step < lots)
+        made = Closing(market, sign_of(holding.qty), step, value * step // whole, tick, limit, step < whole)
+        made.whole = whole
+        return made
 
     def _take_share(self, event: Any, closing: Closing, received: int) -> int:
         """Close part of the bankrupt's position for `received`, and return the change of its isolated margin."""

@@ -20,7 +20,8 @@ _NAMED = {
     codes.LIQUIDATION_FILL: _TRADE + " amount_quote bankruptcy_tick",
     codes.LIQUIDATION_ENDED: _DOMAIN + " qty_lot fee_quote code",
     codes.TAKEOVER: (
-        "account other market side qty_lot price_tick order_id margin_quote amount_quote bankruptcy_tick mark_tick"
+        "account other market side qty_lot price_tick order_id margin_quote amount_quote other_amount_quote "
+        "bankruptcy_tick mark_tick"
     ),
     codes.FUND_CREDIT: "account other market amount_quote other_amount_quote",
     codes.FUND_DEBIT: "account other market amount_quote order_id",
@@ -35,6 +36,7 @@ _NAMED = {
     codes.FUNDING_PAYMENT: "account market amount_quote qty_lot margin_quote mark_tick",
     codes.TIERS_CHANGED: "market code rank",
     codes.FUNDING_RATE: "market amount_quote other_amount_quote price_tick mark_tick",
+    codes.VARIATION: "account market qty_lot mark_tick amount_quote other_amount_quote order_id",
 }
 _NAMED_ACCEPTED = {
     codes.PLACE: "side order_id price_tick qty_lot flags",

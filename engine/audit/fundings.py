@@ -3,7 +3,7 @@
 from fractions import Fraction
 from typing import Any
 
-from engine.audit.books import sign_of
+from engine.audit.books import Holding, sign_of
 from engine.audit.closings import Closings
 from engine.codes import FUNDING_PREMIUM, ISOLATED, PAY_ON_MARK, PPB, PRICE_MAX_LIMIT
 from engine.contract import MarketRules, Setup
@@ -54,6 +54,10 @@ class Fundings(Closings):
         self._check(event, "qty_lot", event.qty_lot, holding.qty)
         self._check(event, "mark_tick", event.mark_tick, self.marks[market])
         self._check(event, "margin_quote", event.margin_quote, received if holding.mode == ISOLATED else 0)
+        self._book_payment(event, holding)
+
+    def _book_payment(self, event: Any, holding: Holding) -> None:
+        """Book a checked payment; the house's goes elsewhere (HOUSE-003)."""
         holding.margin += event.margin_quote
-        self._pay(account, market, received - event.margin_quote)
-        self.sums[self._rules(market).asset].rounding -= received
+        self._pay(event.account, event.market, event.amount_quote - event.margin_quote)
+        self.sums[self._rules(event.market).asset].rounding -= event.amount_quote

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.audit.books import Books, Domain, ceil_div
-from engine.codes import EVENT_NAMES, EXTERNAL, ISOLATED, PPM, TRIGGER_EQUITY
+from engine.codes import EVENT_NAMES, EXTERNAL, HOUSE, ISOLATED, PPM, TRIGGER_EQUITY
 from engine.contract import Setup
 from engine.errors import InvariantError
 
@@ -24,6 +24,7 @@ class Closing:
     queue_count: int = -1
     rank: int = 0
     adl_tick: int = 0  # at which it is deleveraged, 0: the shares of `value`
+    whole: int = 0  # what was open when it started
 
 
 @dataclass(slots=True)
@@ -37,6 +38,7 @@ class Liquidation:
     lost: int = 0  # what its fills cost the fund (STAGE-008)
     credit: tuple[int, int, int] | None = None  # market, surplus and liquidation fee that a fund_credit must follow
     left_open: set[int] = field(default_factory=set)  # markets whose positions it had to leave (STAGE-009)
+    is_whole: bool = False  # a vault takes all of it (HOUSE-005)
 
 
 @dataclass(slots=True)
@@ -54,6 +56,7 @@ class Deficit:
     fund_paid: int = 0
     cuts: int = 0
     gains: dict[int, int] | None = None
+    origin: Domain | None = None  # None: the domain being liquidated
 
 
 def due_fee(value: int, rate_ppm: int) -> int:
@@ -97,12 +100,17 @@ class Payers(Books):
             if watch.fund == fund:
                 watch.change(self.ts_ns, self.funds[fund])
 
+    def _gain_of_house(self, fund: int) -> int:
+        """Return what the house has gained and not realised in the markets of a fund (HOUSE-003, ADL-019)."""
+        held = self.holdings.get(HOUSE, {})
+        return sum(self._gain(HOUSE, market) for market in held if self._rules(market).fund == fund)
+
     def _is_fund_held(self, closing: Closing) -> bool:
         """Return whether the trigger keeps the fund from paying for what is left of a position (ADL-019, ADL-020)."""
         rules = self._rules(closing.market)
         if rules.adl_trigger == TRIGGER_EQUITY:
             share = closing.sign * self._value(closing.market, self.marks[closing.market], closing.left) - closing.value
-            return self.funds[rules.fund] + share <= 0
+            return self.funds[rules.fund] + self._gain_of_house(rules.fund) + share <= 0
         watch = self.watches.get(closing.market)
         if watch is not None:
             watch.look(self.ts_ns)
@@ -124,17 +132,29 @@ class Payers(Books):
     def _paying(self, event: Any) -> Deficit:
         """Return the open deficit, after checking that the event belongs to it."""
         deficit = self._deficit
-        if deficit is None or self._liquidation is None:
+        if deficit is None or (self._liquidation is None and deficit.origin is None):
             raise InvariantError(f"command {event.seq}: {EVENT_NAMES[event.kind]} without a deficit")
         self._check(event, "order_id", event.order_id, deficit.id)
         self._check(event, "market", event.market, deficit.market)
         return deficit
 
+    def _origin(self, deficit: Deficit) -> Domain:
+        """Return the domain a deficit comes from."""
+        if deficit.origin is not None:
+            return deficit.origin
+        assert self._liquidation is not None
+        return self._liquidation.domain
+
+    def _lower_fund(self, fund: int, amount: int) -> None:
+        self.funds[fund] -= amount
+        self.fund_lows[fund] = min(self.fund_lows[fund], self.funds[fund])
+        self.fund_paid[fund] = True
+        self._note_fund(fund)
+
     def _fund_debit(self, event: Any) -> None:
         deficit = self._paying(event)
         fund = self._rules(event.market).fund
-        assert self._liquidation is not None
-        self._check(event, "account", event.account, self._liquidation.domain.account)
+        self._check(event, "account", event.account, self._origin(deficit).account)
         self._check(event, "fund", event.other, fund)
         self._check(event, "amount_quote", event.amount_quote, deficit.by_fund - deficit.fund_paid)
         self._expect(event, "amount_quote", event.amount_quote, 1, event.amount_quote >= 1)
@@ -142,22 +162,18 @@ class Payers(Books):
             event, "fund's balance", self.funds[fund], event.amount_quote, event.amount_quote <= self.funds[fund]
         )
         deficit.fund_paid += event.amount_quote
-        self.funds[fund] -= event.amount_quote
-        self.fund_lows[fund] = min(self.fund_lows[fund], self.funds[fund])
-        self.fund_paid[fund] = True
-        self._note_fund(fund)
+        self._lower_fund(fund, event.amount_quote)
 
     def _winners(self, deficit: Deficit) -> dict[int, int]:
         """Return the winners of a market and their gains as they count before the first cut (DEF-002)."""
         if deficit.gains is None:
-            assert self._liquidation is not None
             deficit.gains = {}
             for account in sorted(self.holdings):
-                if account == EXTERNAL or deficit.market not in self.holdings[account]:
+                if account <= EXTERNAL or deficit.market not in self.holdings[account]:
                     continue
                 domain = self._domain(account, deficit.market)
                 gain = min(self._gain(account, deficit.market), self._equity(domain))
-                if gain > 0 and domain != self._liquidation.domain:
+                if gain > 0 and domain != self._origin(deficit):
                     deficit.gains[account] = gain
         return deficit.gains
 
@@ -184,8 +200,7 @@ class Payers(Books):
         short = deficit.amount - deficit.by_fund - deficit.by_adl
         total = sum(self._winners(deficit).values()) if short else 0
         by_haircut = min(short, total)
-        assert self._liquidation is not None
-        self._check(event, "account", event.account, self._liquidation.domain.account)
+        self._check(event, "account", event.account, self._origin(deficit).account)
         for name, expected in (
             ("side", deficit.side),
             ("price_tick", deficit.price),
@@ -202,7 +217,7 @@ class Payers(Books):
         self._expect(event, "haircuts", deficit.cuts, by_haircut, deficit.cuts >= by_haircut)
         payers = event.other_amount_quote + event.fee_quote + event.margin_quote + event.other_margin_quote
         self._check(event, "sum of the payers", payers, event.amount_quote)
-        sums = self.sums[self._liquidation.domain.asset]
+        sums = self.sums[self._origin(deficit).asset]
         sums.rounding += event.other_fee_quote
         sums.insolvency -= event.other_margin_quote
         self.deficit_id = event.order_id

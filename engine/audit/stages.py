@@ -75,14 +75,15 @@ class Stages(Payers):
     def _may_stay_open(self, market: int) -> bool:
         """Return whether a walk in this market may leave lots open (STAGE-009)."""
         assert self._liquidation is not None
-        is_gated = self._rules(market).adl_gate == codes.GATE_INSOLVENT
+        is_gated = self._rules(market).adl_gate == codes.GATE_INSOLVENT and not self._liquidation.is_whole
         return is_gated and (self._liquidation.closed > 0 or self._equity(self._liquidation.domain) >= 0)
 
     def _waits(self, closing: Closing) -> bool:
         """Return whether a step was the last for now (STAGE-004)."""
         rules = self._rules(closing.market)
         is_last = rules.after_share == codes.AFTER_WAIT or closing.is_part
-        return rules.cooldown_ns > 0 and closing.filled > 0 and is_last
+        is_whole = self._liquidation is not None and self._liquidation.is_whole
+        return rules.cooldown_ns > 0 and closing.filled > 0 and is_last and not is_whole
 
     def _check_awake(self, event: Any, domain: Domain) -> None:
         """Refuse what happens to a domain that rests (WAKE-001)."""
@@ -108,7 +109,8 @@ class Stages(Payers):
             self._leave(event, closing)
             self._expect(event, "step within the cooldown of another", 1, 0, not self._waits(closing))
         equity, maintenance = self._equity(domain), self._maintenance(domain)
-        self._expect(event, "equity before a step", equity, maintenance, equity < maintenance)
+        is_due = equity < maintenance or liquidation.is_whole
+        self._expect(event, "equity before a step", equity, maintenance, is_due)
         waiting = set(self._open_markets(domain)) - liquidation.left_open
         self._expect(event, "market", event.market, domain.market, event.market in waiting)
         for market in self._order(domain, waiting):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.codes import BUY, CROSS, EXTERNAL, ISOLATED, LINEAR, SELL
+from engine.codes import BUY, CROSS, EXTERNAL, HOUSE, ISOLATED, LINEAR, SELL, SETTLED_AT_MARK
 from engine.contract import Setup
 from engine.digest import WIDTHS, View
 from engine.errors import InvariantError
@@ -83,12 +83,15 @@ def _check_positions(view: View, setup: Setup) -> None:
         interest = int(markets[market, 3])
         _require(longs == -shorts, f"the quantities of {rules.symbol} do not sum to 0", longs + shorts)
         _require(longs == interest, f"the open interest of {rules.symbol} is not {longs}", interest)
-    bad = positions[(qty == 0) & ((cost != 0) | (margin != 0))]
+    is_cash = np.array([rules.settlement == SETTLED_AT_MARK for rules in setup.markets])[positions[:, 1]]
+    # where the mark settles, cost is what a flat position still owes, and has any sign
+    bad = positions[(qty == 0) & (((cost != 0) & ~is_cash) | (margin != 0))]
     _require(not len(bad), "a flat position has cost or margin", bad[:1].tolist())
     bad = positions[(positions[:, 7] == CROSS) & (margin != 0)]
     _require(not len(bad), "a cross position has a margin of its own", bad[:1].tolist())
     ways = np.array([1 if rules.kind == LINEAR else -1 for rules in setup.markets], dtype=np.int64)[positions[:, 1]]
-    bad = positions[(qty != 0) & (np.sign(qty) * ways != np.sign(cost))]
+    is_taken = positions[:, 0] == HOUSE  # at a bankruptcy value, which may have the other sign
+    bad = positions[(qty != 0) & ~is_cash & ~is_taken & (np.sign(qty) * ways != np.sign(cost))]
     _require(not len(bad), "a position's cost has not the sign of its value", bad[:1].tolist())
 
 

@@ -149,6 +149,8 @@ def fill_position(st, slot, side, lots, price_tick, fee_quote):
     value = value_at(st, market, price_tick, lots * side)
     pay_fee(st, slot, fee_quote)
     st.wallets[wallet_index(st, slot)]["last_market"] = market
+    if st.markets[market]["settlement"] != 0:
+        return book_variation(st, slot, side, lots, value)
     held = position["qty_lot"]
     closing = min(abs(held), lots) if held * side < 0 else np.int64(0)
     change = np.int64(0)
@@ -161,6 +163,22 @@ def fill_position(st, slot, side, lots, price_tick, fee_quote):
     touch_account(st, np.int64(position["account"]), slot)
     guard_balance(st, slot)
     return change
+
+
+@helper
+def book_variation(st, slot, side, lots, value_quote):
+    """Book one side of a trade in a market settled at the mark: quantity and signed value, no cash yet.
+
+    Source: CASH-003, NUM-006.
+    """
+    position = st.positions[slot]
+    position["cost_quote"] += value_quote
+    set_qty(st, slot, position["qty_lot"] + lots * side)
+    if abs(position["cost_quote"]) > SATURATED >> 1:
+        st.head[0]["fault"] = 2
+    touch_account(st, np.int64(position["account"]), slot)
+    guard_balance(st, slot)
+    return np.int64(0)
 
 
 @helper

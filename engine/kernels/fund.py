@@ -62,6 +62,8 @@ def debit_fund(st, market, account, amount_quote, deficit_id):
         return
     number = fund_of(st, market)
     fund = st.funds[number]
+    if st.head[0]["watch_count"] > 0:
+        roll_watches(st)  # the house pays funding while its command is being applied
     fund["balance_quote"] -= amount_quote
     if not fund["debited"]:
         fund["low_quote"] = fund["balance_quote"]
@@ -109,7 +111,7 @@ def gain_of(st, slot, bankrupt):
     """
     position = st.positions[slot]
     gain = value_at_mark(st, slot) - position["cost_quote"]
-    if position["qty_lot"] == 0 or gain <= 0 or domain_of(st, slot) == bankrupt:
+    if gain <= 0 or domain_of(st, slot) == bankrupt:
         return np.int64(0)
     equity, _, _ = measure_domain(st, domain_of(st, slot))
     return max(min(gain, equity), 0)

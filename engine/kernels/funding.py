@@ -24,6 +24,7 @@ from engine.codes import (
 from engine.kernels.account import wallet_index
 from engine.kernels.emit import emit
 from engine.kernels.fixed import mul_div_floor
+from engine.kernels.house import fund_house
 from engine.kernels.margin import domain_of, find_position, value_at
 from engine.kernels.marks import count_instants, look_at_basis, take_basis
 from engine.kernels.premium import add_premium, average_premium, compute_rate, look_at_premium
@@ -82,7 +83,7 @@ def pay_funding(st, market, rate_ppb, premium_ppb):
     event["other_amount_quote"] = premium_ppb
     event["price_tick"] = price_tick
     event["mark_tick"] = rules["mark_tick"]
-    total = np.int64(0)
+    total = fund_house(st, market, rate_ppb, price_tick)
     for account in range(len(st.accounts)):
         slot = find_position(st, account, market)
         if slot != NIL and st.positions[slot]["qty_lot"] != 0:

@@ -6,6 +6,7 @@ from engine._jit import helper
 from engine._probe import phase
 from engine.codes import (
     AFTER_FULL,
+    BACKSTOP_TAKEOVER,
     BOOK_EMPTY,
     BY_SELF_TRADE,
     COOLDOWN,
@@ -33,6 +34,7 @@ from engine.kernels.book import (
 from engine.kernels.emit import emit
 from engine.kernels.fixed import mul_div_ceil, mul_div_floor
 from engine.kernels.fund import cover_deficit, credit_fund, debit_fund, emit_deficit, next_deficit
+from engine.kernels.house import can_carry, is_for_vault, take_over
 from engine.kernels.margin import (
     domain_of,
     is_cross,
@@ -242,24 +244,33 @@ def hand_over(st, slot, lots, worth, tick):
 
 
 @helper
-def close_step(st, code, slot, step, closed):
-    """Close `step` lots of a position, `closed` being closed before: on the book, then by queue, then by the outside.
+def close_step(st, code, slot, step, closed, whole):
+    """Close `step` lots of a position, `closed` being closed before: book, then house or queue, then the outside.
 
-    Return (lots closed, why lots were left open or OK).  Source: LIQ-004, LIQ-005, LIQ-008, LIQ-009, STAGE-009.
+    With `whole` the house takes them before the book is touched, if it can carry them.
+    Return (lots closed, why lots were left open or OK).
+    Source: LIQ-004, LIQ-005, LIQ-008, LIQ-009, STAGE-009, HOUSE-004, HOUSE-005.
     """
     position = st.positions[slot]
     market = np.int64(position["market"])
     held = abs(position["qty_lot"])
     worth = value_at_mark(st, slot) - share_of(st, slot)
     tick = show_bankruptcy(st, market, worth, position["qty_lot"])
+    sign = np.int64(1 if position["qty_lot"] > 0 else -1)
     limit_tick = walk_limit(st, slot, tick)
     worth = mul_div_floor(worth, step, held)
+    if whole and can_carry(st, market, step * sign):
+        take_over(st, slot, step, worth, tick)
+        return step, OK
     lots, worth, reason = walk_book(st, slot, step, worth, tick, limit_tick)
     if lots == 0:
         return step, OK
-    if not passes_gate(st, code, market, closed + step - lots):
+    if not whole and not passes_gate(st, code, market, closed + step - lots):
         position["flags"] = np.int64(position["flags"]) | LEFT
         return step - lots, reason
+    if st.markets[market]["backstop"] == BACKSTOP_TAKEOVER and can_carry(st, market, lots * sign):
+        take_over(st, slot, lots, worth, tick)
+        return step, OK
     lots, worth = deleverage_rest(st, slot, lots, worth, tick, reason)
     if lots > 0:
         hand_over(st, slot, lots, worth, tick)
@@ -294,26 +305,27 @@ def choose_position(st, code):
 
 
 @helper
-def make_whole(st, code):
+def make_whole(st, code, equity):
     """Cover the negative wallet of a flat domain.
 
     Source: LIQ-011.
     """
     wallet = st.wallets[code >> 1]
-    lack = -wallet["balance_quote"]
+    lack = -equity
     market = np.int64(wallet["last_market"])
-    wallet["balance_quote"] = 0
+    wallet["balance_quote"] += lack
     none = np.int64(0)
     cover_deficit(st, next_deficit(st), market, code, account_of(st, code), none, none, none, lack, none)
 
 
 @helper
-def close_domain(st, code, slot):
+def close_domain(st, code, slot, whole):
     """Close a domain's positions step by step while it is liquidatable, as far as the policies let it; `slot` is first.
 
+    With `whole` a vault takes it over: each position goes in one step, to the last.
     Return (lots closed, why it stopped while still liquidatable, when it is to be looked at again).
 
-    Source: LIQ-004, STAGE-004, STAGE-009, WAKE-001, WAKE-002.
+    Source: LIQ-004, STAGE-004, STAGE-009, WAKE-001, WAKE-002, HOUSE-005.
     """
     account = account_of(st, code)
     closed = np.int64(0)
@@ -321,21 +333,21 @@ def close_domain(st, code, slot):
     due = np.int64(0)
     while slot != NIL:
         market = np.int64(st.positions[slot]["market"])
-        step = step_lots(st, code, slot)
+        step = abs(st.positions[slot]["qty_lot"]) if whole else step_lots(st, code, slot)
         is_part = step < abs(st.positions[slot]["qty_lot"])
-        lots, why = close_step(st, code, slot, step, closed)
+        lots, why = close_step(st, code, slot, step, closed, whole)
         closed += lots
         reason = np.int64(why) if why != OK else reason
         wait = st.markets[market]["cooldown_ns"]
         is_patient = st.markets[market]["after_share"] != AFTER_FULL
         due = due_after(st, wait) if wait > 0 and is_patient else np.int64(0)
         equity, maintenance, count = measure_domain(st, code)
-        if lots > 0 and wait > 0 and (is_patient or is_part):
+        if lots > 0 and wait > 0 and (is_patient or is_part) and not whole:
             if not is_patient:
                 cool_domain(st, code, due_after(st, wait))
             reason = np.int64(why) if why != OK else np.int64(COOLDOWN)
             break
-        if count == 0 or equity >= maintenance:
+        if count == 0 or (equity >= maintenance and not whole):
             break
         slot = choose_position(st, code)
         if slot != NIL:
@@ -373,10 +385,10 @@ def liquidate_domain(st, code):
     waived = st.assets[asset]["waived_quote"]
     closed, reason, due = np.int64(0), np.int64(OK), np.int64(0)
     if count == 0:
-        make_whole(st, code)
+        make_whole(st, code, equity)
     else:
         st.head[0]["lost_quote"] = 0
-        closed, reason, due = close_domain(st, code, slot)
+        closed, reason, due = close_domain(st, code, slot, is_for_vault(st, code, account, asset, equity))
     equity, maintenance, _ = measure_domain(st, code)
     event = emit_domain(st, np.int64(LIQUIDATION_ENDED), code, equity, maintenance)
     event["qty_lot"] = closed

@@ -100,13 +100,16 @@ def find_tier(st, market, notional):
 
 
 @hot
-def maintenance_of(st, market, notional):
-    """Return the maintenance requirement of a position's notional.
+def maintenance_of(st, market, notional, side):
+    """Return the maintenance requirement of a notional held on `side`.
 
-    Source: MARGIN-002.
+    Source: MARGIN-002, CASH-006.
     """
     tier = st.tiers[find_tier(st, market, notional)]
-    return mul_div_ceil(notional, tier["maintenance_ppm"], PPM) - tier["deduction_quote"]
+    rate_ppm = tier["maintenance_ppm"]
+    if side < 0:
+        rate_ppm += st.markets[market]["short_maintenance_ppm"]
+    return mul_div_ceil(notional, rate_ppm, PPM) - tier["deduction_quote"]
 
 
 @hot
@@ -143,7 +146,8 @@ def value_at_mark(st, slot):
 @hot
 def position_maintenance(st, slot):
     """Return the maintenance requirement of one position at the mark."""
-    return maintenance_of(st, np.int64(st.positions[slot]["market"]), abs(value_at_mark(st, slot)))
+    position = st.positions[slot]
+    return maintenance_of(st, np.int64(position["market"]), abs(value_at_mark(st, slot)), position["qty_lot"])
 
 
 @inlined
@@ -294,6 +298,8 @@ def measure_cross(st, account, asset):
             equity += value_at_mark(st, slot) - st.positions[slot]["cost_quote"]
             maintenance += position_maintenance(st, slot)
             count += 1
+        elif st.positions[slot]["qty_lot"] == 0 and st.markets[st.positions[slot]["market"]]["asset"] == asset:
+            equity -= st.positions[slot]["cost_quote"]  # where the mark settles, what a flat position still owes
         slot = np.int64(st.positions[slot]["next_owned"])
     return equity, maintenance, count
 

@@ -67,6 +67,7 @@ from engine.kernels.book import (
     shrink_order,
 )
 from engine.kernels.book import remove_order as remove_resting
+from engine.kernels.cash import enter_market
 from engine.kernels.emit import emit
 from engine.kernels.idmap import find_id
 from engine.kernels.margin import (
@@ -168,6 +169,8 @@ def check_margin(st, slot, side, lots, limit_tick):
     position = st.positions[slot]
     market = np.int64(position["market"])
     rules = st.markets[market]
+    if rules["order_margin"] != 0:
+        return OK
     if is_portfolio(st, np.int64(position["account"]), np.int64(rules["asset"])):
         return check_portfolio(st, slot, side, lots, limit_tick)
     before = worst_side(st, slot)
@@ -290,6 +293,8 @@ def place_order(st, command):
     event["price_tick"] = limit_tick
     event["qty_lot"] = lots
     event["flags"] = flags
+    if rules["settlement"] != 0:
+        enter_market(st, slot)
     enter_order(st, slot, side, lots, limit_tick, command["order_id"], flags & KEPT_FLAGS, tif)
     return OK
 
@@ -494,7 +499,8 @@ def set_margin_mode(st, command):
     """
     market, account, mode = np.int64(command["market"]), np.int64(command["account"]), command["amount_quote"]
     asset = np.int64(st.markets[market]["asset"])
-    if mode != CROSS and mode != ISOLATED and mode != PORTFOLIO:
+    is_free = mode == ISOLATED and st.markets[market]["settlement"] == 0
+    if mode != CROSS and mode != PORTFOLIO and not is_free:
         return BAD_AMOUNT
     slot = make_position(st, account, market)
     position = st.positions[slot]
@@ -549,6 +555,7 @@ def assign(st, command):
     event["price_tick"] = price_tick
     event["margin_quote"] = margin
     st.assets[asset]["deposits_quote"] += amount
+    enter_market(st, slot)
     bring_position(st, slot, side, lots, value_at(st, market, price_tick, lots), margin, amount - margin)
     fill_position(st, np.int64(rules["external"]), -side, lots, price_tick, np.int64(0))
     return OK

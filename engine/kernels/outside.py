@@ -31,7 +31,7 @@ from engine.kernels.book import (
 )
 from engine.kernels.ladder import find_level
 from engine.kernels.orders import check_limits, check_money
-from engine.kernels.trigger import set_mark
+from engine.kernels.trigger import owe_settlement, set_mark
 from engine.layout import NIL
 
 OUTSIDE_QTY_MAX = 1 << 40
@@ -218,6 +218,7 @@ def apply_mark(st, command):
         return BAD_PRICE
     if rules["mark_model"] == MARK_RECORDED:
         set_mark(st, np.int64(command["market"]), command["price_tick"])
+        owe_settlement(st, np.int64(command["market"]))
     return OK
 
 
@@ -233,4 +234,5 @@ def apply_index(st, command):
     rules["index_tick"] = command["price_tick"]
     if rules["mark_model"] == MARK_INDEX:
         set_mark(st, np.int64(command["market"]), command["price_tick"])
+        owe_settlement(st, np.int64(command["market"]))
     return OK

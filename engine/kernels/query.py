@@ -3,7 +3,7 @@
 import numpy as np
 
 from engine._jit import helper, kernel
-from engine.codes import EXTERNAL, LIGHTS_QUANTITY
+from engine.codes import EXTERNAL, LIGHTS_QUANTITY, LINEAR, PPM, TIERS_MAX
 from engine.kernels.book import best_opposite, step_away
 from engine.kernels.box import open_box
 from engine.kernels.heap import pop_heap
@@ -83,6 +83,22 @@ def is_liquidatable_at(st, slot, tick):
     return equity < maintenance
 
 
+@helper
+def is_beyond(st, slot):
+    """Return whether a tick may change what a position needs by more than its value: there is no one price then.
+
+    It is so where the rate is above 1 and the value falls as the requirement does: a long's, an inverse short's.
+
+    Source: MARGIN-011, CASH-006.
+    """
+    market = np.int64(st.positions[slot]["market"])
+    last = market * TIERS_MAX + st.markets[market]["tier_count"] - 1
+    if st.markets[market]["kind"] == LINEAR:
+        return st.positions[slot]["qty_lot"] > 0 and st.tiers[last]["maintenance_ppm"] > PPM
+    rate_ppm = st.tiers[last]["maintenance_ppm"] + st.markets[market]["short_maintenance_ppm"]
+    return st.positions[slot]["qty_lot"] < 0 and rate_ppm > PPM
+
+
 @kernel
 def find_liquidation_price(box, account, market):
     """Return the first mark at which a position's domain is liquidatable, all other marks unchanged; 0: none.
@@ -90,10 +106,10 @@ def find_liquidation_price(box, account, market):
     Equity less requirement falls against the position, so a bisection finds the edge.  Source: MARGIN-011.
     """
     st = open_box(box)
-    if account == EXTERNAL or account >= len(st.accounts):
+    if account <= EXTERNAL or account >= len(st.accounts):
         return np.int64(0)
     slot = find_position(st, account, market)
-    if slot == NIL or st.positions[slot]["qty_lot"] == 0:
+    if slot == NIL or st.positions[slot]["qty_lot"] == 0 or is_beyond(st, slot):
         return np.int64(0)
     near = np.int64(st.markets[market]["price_max_tick"])
     far = np.int64(1)
@@ -119,7 +135,7 @@ def find_bankruptcy_price(box, account, market):
     Source: MARGIN-005.
     """
     st = open_box(box)
-    if account >= len(st.accounts):
+    if account < EXTERNAL or account >= len(st.accounts):
         return np.int64(0)
     slot = find_position(st, account, market)
     if slot == NIL or st.positions[slot]["qty_lot"] == 0:

@@ -23,7 +23,7 @@ def rank_position(st, slot, side):
     Source: ADL-002.
     """
     position = st.positions[slot]
-    if position["qty_lot"] * side <= 0 or position["account"] == EXTERNAL:
+    if position["qty_lot"] * side <= 0 or position["account"] <= EXTERNAL:
         return False, np.int64(0)
     share = share_of(st, slot)
     if share <= 0:

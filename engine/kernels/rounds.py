@@ -5,6 +5,7 @@ import numpy as np
 from engine._jit import helper, hot
 from engine._probe import phase
 from engine.codes import BROKEN_ROUNDS, MARGIN_CALL, OK, PPB, PPM, ROUNDS_MAX, SATURATED
+from engine.kernels.cash import settle_marked
 from engine.kernels.fixed import mul_div_ceil, mul_div_floor, saturate
 from engine.kernels.heap import build_heap, pop_heap
 from engine.kernels.liquidate import account_of, emit_domain, liquidate_domain, market_of
@@ -132,6 +133,8 @@ def run_rounds(st):
                 liquidate_domain(st, code)
                 hang_touched(st)
                 follow_last(st)
+                if head["settle_count"] > 0:
+                    settle_marked(st)
             else:
                 hang_domain(st, code)
     return OK

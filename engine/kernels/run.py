@@ -37,6 +37,7 @@ from engine.codes import (
     WITHDRAW,
 )
 from engine.kernels.box import Keeper, fetch_record, lend_events, open_box, prefetch
+from engine.kernels.cash import settle_marked
 from engine.kernels.emit import emit, finish_event
 from engine.kernels.fund import add_to_fund
 from engine.kernels.funding import check_funding, look_around, settle_funding, take_samples
@@ -57,6 +58,7 @@ from engine.kernels.orders import (
 from engine.kernels.outside import apply_index, apply_mark, apply_print, set_level
 from engine.kernels.rounds import run_triggers
 from engine.kernels.trigger import follow_last, set_tiers
+from engine.kernels.unwind import run_house
 from engine.kernels.watch import roll_watches
 from engine.layout import NIL
 
@@ -208,9 +210,15 @@ def step(st, command):
     if is_due:
         take_samples(st, last_ns)
     follow_last(st)
+    if head["settle_count"] > 0:
+        settle_marked(st)
     if is_due or kind == FUNDING:
         settle_funding(st, command, last_ns)
+        if head["settle_count"] > 0:
+            settle_marked(st)
     status = run_triggers(st)
+    if head["house_count"] > 0 and status == OK:
+        status = run_house(st)
     if head["fault"] != 0:
         status = BROKEN_MONEY
     return status

@@ -406,9 +406,12 @@ def hang_domain(st, code):
     if call_ppm > 0 and not read_flags(st, code) & CALLED:
         factor_ppm = call_ppm
     slack = equity - mul_div_ceil(maintenance, factor_ppm, PPM)
+    asset = st.assets[asset_of(st, code)]
+    if asset["settlement"] != 0 and asset["settled_seq"] != st.head[0]["seq"]:
+        return  # looked at when the mark is settled, and only then (CASH-005)
     if equity < maintenance or slack < 0:
         suspect(st, code)
-    elif count > 0:
+    elif count > 0 and asset["settlement"] == 0:
         spare = slack >> 3 if slack > 2 * maintenance else np.int64(0)
         set_spare(st, code, spare)
         if factor_ppm > PPM and slack - spare < rounding_of(factor_ppm) * count + 1:
@@ -480,6 +483,18 @@ def hang_touched(st):
 
 
 @helper
+def owe_settlement(st, market):
+    """Note that a market is to be settled, if it is one that is settled at the mark.
+
+    Source: CASH-001.
+    """
+    rules = st.markets[market]
+    if rules["settlement"] != 0 and rules["settle_due"] == 0:
+        rules["settle_due"] = 1
+        st.head[0]["settle_count"] += 1
+
+
+@helper
 @phase("triggers")
 def set_mark(st, market, tick):
     """Move a mark price and suspect whoever hangs at or behind it: O(crossed), never O(accounts).
@@ -495,6 +510,7 @@ def set_mark(st, market, tick):
     rules["previous_tick"] = rules["mark_tick"]
     rules["mark_tick"] = tick
     st.head[0]["queue_live"] = 0
+    owe_settlement(st, market)
     if st.head[0]["uneasy_count"] > 0:
         suspect_uneasy(st)
     pop_crossed(st, market)
@@ -591,8 +607,9 @@ def suspect_market(st, market):
 
     Source: TIER-003.
     """
+    # nobody hangs where the mark settles: such a market is never loose
     for slot in range(st.head[0]["position_used"]):
         position = st.positions[slot]
         if position["market"] == market and position["qty_lot"] != 0 and position["hung"] == 0:
-            if position["account"] != EXTERNAL:
+            if position["account"] > EXTERNAL:
                 suspect(st, domain_of(st, slot))

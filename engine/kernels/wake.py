@@ -9,7 +9,7 @@ from engine._jit import helper
 from engine._probe import phase
 from engine.codes import ISOLATED
 from engine.kernels.heap import pop_heap, sift_up, write_record
-from engine.kernels.trigger import read_flags, suspect, write_flags
+from engine.kernels.trigger import asset_of, read_flags, suspect, write_flags
 from engine.layout import COOLING, RESTING
 
 RESTS, COOLS = 0, 1  # what a record is about
@@ -61,7 +61,7 @@ def cool_domain(st, code, due_ns):
 def wake_due(st):
     """Have the next trigger round look at whoever rested long enough, and end the cooldowns that are over.
 
-    Nobody wakes in the command in which it went to rest.  Source: WAKE-001, WAKE-002.
+    Nobody wakes in the command in which it went to rest.  Source: WAKE-001, WAKE-002, CASH-005.
     """
     head = st.head[0]
     while head["resting_count"] > 0:
@@ -76,6 +76,9 @@ def wake_due(st):
             write_flags(st, code, read_flags(st, code) & ~COOLING)
             continue
         write_flags(st, code, read_flags(st, code) & ~RESTING)
+        asset = st.assets[asset_of(st, code)]
+        if asset["settlement"] != 0 and asset["settled_seq"] != head["seq"]:
+            continue  # looked at when the mark is settled, and only then (CASH-005)
         # a position that is no domain of its own any more has been flat since
         if code & 1 or st.positions[code >> 1]["mode"] == ISOLATED:
             suspect(st, code)

@@ -9,7 +9,8 @@ import numpy as np
 from engine._jit import helper
 from engine.codes import PEAK_BUCKETS, PPM, TRIGGER_DRAWDOWN, TRIGGER_EQUITY
 from engine.kernels.fixed import mul_div_ceil, mul_div_floor
-from engine.kernels.margin import value_at
+from engine.kernels.margin import value_at, value_at_mark
+from engine.layout import NIL
 
 
 @helper
@@ -72,6 +73,20 @@ def note_fund(st, number):
 
 
 @helper
+def gain_of_house(st, fund):
+    """Return what the house has gained and not realised in the markets of a fund.
+
+    Source: ADL-019, HOUSE-003.
+    """
+    total = np.int64(0)
+    for market in range(st.head[0]["market_count"]):
+        rules = st.markets[market]
+        if rules["fund"] == fund and rules["house"] != NIL:
+            total += value_at_mark(st, rules["house"]) - st.positions[rules["house"]]["cost_quote"]
+    return total
+
+
+@helper
 def is_fund_held(st, market, lots, worth_quote):
     """Return whether the trigger keeps the fund from paying for `lots` (signed) of bankruptcy value `worth_quote`.
 
@@ -80,7 +95,7 @@ def is_fund_held(st, market, lots, worth_quote):
     rules = st.markets[market]
     if rules["adl_trigger"] == TRIGGER_EQUITY:
         share = value_at(st, market, rules["mark_tick"], lots) - worth_quote
-        return st.funds[rules["fund"]]["balance_quote"] + share <= 0
+        return st.funds[rules["fund"]]["balance_quote"] + gain_of_house(st, rules["fund"]) + share <= 0
     return rules["adl_active"] != 0
 
 

@@ -11,6 +11,7 @@ from engine.codes import (
     EXTERNAL,
     FUND_HELD,
     FUND_SHORT,
+    HOUSE,
     ISOLATED,
     LIGHTS_QUANTITY,
     PPM,
@@ -83,7 +84,7 @@ def rank_candidates(state: State, market: int, side: int) -> list[Candidate]:
     """
     ranked: list[tuple[int, int, int, int]] = []
     for (account, where), position in state.positions.items():
-        if where != market or account == EXTERNAL or sign(position.qty_lot) != side:
+        if where != market or account <= EXTERNAL or sign(position.qty_lot) != side:
             continue
         share = compute_share(state, account, market)
         if share > 0:
@@ -106,6 +107,15 @@ def count_lights(policy: int, quantities: list[int]) -> list[int]:
 # ---------------------------------------------------------------- whether the fund pays, and the price
 
 
+def compute_gain_of_house(state: State, fund: int) -> int:
+    """Return what the house has gained and not realised in the markets of a fund.
+
+    Source: ADL-019, HOUSE-003.
+    """
+    held = [market for account, market in state.positions if account == HOUSE]
+    return sum(compute_unrealised(state, HOUSE, market) for market in held if state.rules(market).fund == fund)
+
+
 def is_fund_held(state: State, closing: Closing) -> bool:
     """Return whether the trigger keeps the market's fund from paying for the fills of a walk.
 
@@ -115,7 +125,8 @@ def is_fund_held(state: State, closing: Closing) -> bool:
     rules = state.rules(market)
     if rules.adl_trigger == TRIGGER_EQUITY:
         value = compute_value(state, market, state.marks[market], closing.sign * closing.left_lot)
-        return state.funds[rules.fund].balance_quote + value - closing.bankruptcy_quote <= 0
+        fund_quote = state.funds[rules.fund].balance_quote + compute_gain_of_house(state, rules.fund)
+        return fund_quote + value - closing.bankruptcy_quote <= 0
     return rules.adl_trigger == TRIGGER_DRAWDOWN and state.watches[market].is_active
 
 

@@ -49,7 +49,9 @@ from engine.reference.ledger import (
     count_open_interest,
     count_reducible,
     emit,
+    enter_market,
     find_funding_price,
+    is_cash,
     open_part,
     raise_fund,
     select_tier,
@@ -80,7 +82,7 @@ from engine.reference.matching import (
     set_level,
 )
 from engine.reference.portfolio import has_grids, list_settling, switch_portfolio_mode
-from engine.reference.risk import change_table, move_mark
+from engine.reference.risk import change_table, move_mark, owe_settlement
 
 OF_ACCOUNTS = {
     PLACE,
@@ -258,6 +260,7 @@ def place(state: State, command: Command) -> int:
     if code:
         return code
     accept(state, command, side=side, order_id=command.order_id, price_tick=limit, qty_lot=qty, flags=command.flags)
+    enter_market(state, command.account, market)
     is_resting = command.tif == GTC and not command.flags & MARKET_ORDER
     enter(state, command.account, market, side, limit, qty, command.order_id, command.flags, is_resting)
     return 0
@@ -526,7 +529,8 @@ def set_margin_mode(state: State, command: Command) -> int:
     """
     account, market, mode = command.account, command.market, command.amount_quote
     asset = state.rules(market).asset
-    if mode not in (CROSS, ISOLATED, PORTFOLIO) or (mode == PORTFOLIO and not has_grids(state, asset)):
+    known = (CROSS, PORTFOLIO) if is_cash(state, market) else (CROSS, ISOLATED, PORTFOLIO)
+    if mode not in known or (mode == PORTFOLIO and not has_grids(state, asset)):
         return codes.BAD_AMOUNT
     wallet = state.wallet(account, asset)
     is_switch = wallet.is_portfolio or mode == PORTFOLIO
@@ -563,6 +567,7 @@ def index(state: State, command: Command) -> int:
     state.indexes[command.market] = command.price_tick
     if state.rules(command.market).mark_model == codes.MARK_INDEX:
         move_mark(state, command.market, command.price_tick)
+        owe_settlement(state, command.market)
     return 0
 
 
@@ -576,6 +581,7 @@ def mark(state: State, command: Command) -> int:
         return code
     if state.rules(command.market).mark_model == codes.MARK_RECORDED:
         move_mark(state, command.market, command.price_tick)
+        owe_settlement(state, command.market)
     return 0
 
 
@@ -661,6 +667,7 @@ def assign(state: State, command: Command) -> int:
     asset = state.rules(market).asset
     position = state.position(account, market)
     is_isolated = position.mode == ISOLATED
+    enter_market(state, account, market)
     state.assets[asset].deposits_quote += amount
     if is_isolated:
         # The whole collateral is the position's margin, whatever POS-004 would ask for.

@@ -21,6 +21,7 @@ from engine.contract import Setup, is_derived
 from engine.errors import InvariantError
 from engine.reference.adl import count_lights, rank_candidates
 from engine.reference.book import Order
+from engine.reference.cash import settle_marked
 from engine.reference.commands import COMMANDS, Command, check_common
 from engine.reference.funding import settle_funding
 from engine.reference.ledger import (
@@ -41,7 +42,7 @@ from engine.reference.margin import (
     find_liquidation_price,
 )
 from engine.reference.marks import observe_markets, take_bases
-from engine.reference.risk import follow_last, settle_triggers
+from engine.reference.risk import follow_last, run_house, settle_triggers
 from engine.reference.wake import list_resting, wake_domains
 from engine.reference.watch import Watch
 
@@ -72,6 +73,7 @@ class ReferenceExchange:
         state.event_ts_ns = command.ts_ns
         state.events = []
         seen = observe_markets(state, command.ts_ns)
+        state.settled.clear()
         code = check_common(state, command)
         if code == 0:
             code = COMMANDS[command.kind](state, command)
@@ -90,11 +92,15 @@ class ReferenceExchange:
         roll_watches(state)
         take_bases(state, seen, before_ns)
         follow_last(state)
+        settle_marked(state)
         settle_funding(state, command, seen, before_ns)
         follow_last(state)
-        # whatever moves a mark or money says so; without a word nobody's standing has changed
-        if wake_domains(state) or state.events:
+        settle_marked(state)
+        # whatever moves a mark or money says so; without a word, or a settlement, nobody's standing has changed
+        if wake_domains(state) or state.events or state.settled:
             settle_triggers(state)
+        run_house(state)
+        if state.events:
             self._check_balances()
         return state.events
 
@@ -153,6 +159,8 @@ class ReferenceExchange:
                 for (account, asset), wallet in sorted(state.wallets.items())
                 if wallet.is_portfolio != state.setup.starts_as_portfolio(asset)
             ],
+            [(market, account) for market, entered in enumerate(state.entries) for account in entered],
+            [(market, due_ns) for market, due_ns in enumerate(state.unwind_due_ns) if due_ns],
         )
 
     def _view_adl(self) -> list[tuple[int, ...]]:
@@ -194,10 +202,10 @@ class ReferenceExchange:
         for (account, market), p in sorted(self.state.positions.items()):
             rules = self.state.rules(market)
             start_mode = CROSS if self.state.wallet(account, rules.asset).is_portfolio else rules.margin_mode
-            is_default = (p.leverage_ppm, p.mode) == (rules.leverage_ppm, start_mode) or account == EXTERNAL
-            if p.qty_lot or not is_default:
+            is_default = (p.leverage_ppm, p.mode) == (rules.leverage_ppm, start_mode) or account <= EXTERNAL
+            if p.qty_lot or p.cost_quote or not is_default:
                 sums = (p.qty_lot, p.cost_quote, p.margin_quote, p.opened_seq)
-                mode = rules.margin_mode if account == EXTERNAL else p.mode  # the outside has no mode of its own
+                mode = rules.margin_mode if account <= EXTERNAL else p.mode  # the outside has no mode of its own
                 rows.append((account, market, *sums, p.leverage_ppm, mode, int(p.is_called)))
         return rows
 
@@ -268,6 +276,8 @@ class ReferenceExchange:
             "resting": [[*domain, *rest] for domain, rest in state.resting.items()],
             "cooling": [[*domain, due] for domain, due in state.cooling.items()],
             "averages": [asdict(average) for average in state.averages],
+            "entries": [list(entered) for entered in state.entries],
+            "unwind_due_ns": list(state.unwind_due_ns),
         }
 
     @classmethod
@@ -301,6 +311,8 @@ class ReferenceExchange:
             Average(**{**fields, "premiums": list(fields["premiums"]), "bases": list(fields["bases"])})
             for fields in saved["averages"]
         ]
+        state.entries = [list(entered) for entered in saved["entries"]]
+        state.unwind_due_ns = list(saved["unwind_due_ns"])
         return made
 
     def copy(self) -> "ReferenceExchange":

@@ -1,10 +1,22 @@
-"""Funding rates computed from the premium, interval by interval."""
+"""Funding: the rates computed from the premium, interval by interval, and what everybody pays by a rate."""
 
 from fractions import Fraction
 
-from engine.codes import AVERAGE_LINEAR, FUNDING, FUNDING_PREMIUM, FUNDINGS_MAX, NS
+from engine.codes import (
+    AVERAGE_LINEAR,
+    EXTERNAL,
+    FUNDING,
+    FUNDING_PAYMENT,
+    FUNDING_PREMIUM,
+    FUNDING_RATE,
+    FUNDINGS_MAX,
+    ISOLATED,
+    NS,
+    PPB,
+)
 from engine.reference.commands import Command
-from engine.reference.ledger import State, pay_funding
+from engine.reference.house import fund_house
+from engine.reference.ledger import State, compute_notional, emit, find_funding_price, sign, touch_cross
 from engine.reference.marks import Sight, count_instants
 
 
@@ -18,6 +30,53 @@ def settle_funding(state: State, command: Command, sights: list[Sight], before_n
             end_intervals(state, market, sights[market].premium_ppb, before_ns)
         elif command.kind == FUNDING and command.market == market:
             pay_funding(state, market, command.amount_quote)
+
+
+def pay_funding(state: State, market: int, rate_ppb: int, premium_ppb: int = 0) -> None:
+    """Announce a rate and let every position of a market pay or receive; what rounding leaves goes to rounding.
+
+    `received` is floored: a payer's magnitude is thereby rounded up and a receiver's down.
+
+    Source: FUND-001, FUND-010, FUND-016, NUM-004, INV-004.
+    """
+    asset, price = state.rules(market).asset, find_funding_price(state, market)
+    state.averages[market].rate_ppb = rate_ppb
+    emit(
+        state,
+        FUNDING_RATE,
+        market=market,
+        amount_quote=rate_ppb,
+        other_amount_quote=premium_ppb,
+        price_tick=price,
+        mark_tick=state.marks[market],
+    )
+    fund_house(state, market, rate_ppb, price)
+    for account in [EXTERNAL, *state.list_accounts()]:
+        position = state.positions.get((account, market))
+        if position is None or position.qty_lot == 0:
+            continue
+        notional = compute_notional(state, market, price, position.qty_lot)
+        received = -rate_ppb * sign(position.qty_lot) * notional // PPB
+        if received == 0:
+            continue
+        is_isolated = position.mode == ISOLATED
+        if is_isolated:
+            position.margin_quote += received
+            position.is_called = False
+        else:
+            state.wallet(account, asset).balance_quote += received
+            touch_cross(state, account, asset)
+        state.assets[asset].rounding_quote -= received
+        emit(
+            state,
+            FUNDING_PAYMENT,
+            account=account,
+            market=market,
+            amount_quote=received,
+            qty_lot=position.qty_lot,
+            margin_quote=received if is_isolated else 0,
+            mark_tick=state.marks[market],
+        )
 
 
 def end_intervals(state: State, market: int, premium_ppb: int | None, before_ns: int) -> None:

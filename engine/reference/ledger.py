@@ -11,16 +11,18 @@ from engine.codes import (
     EXTERNAL,
     FUND_CREDIT,
     FUND_DEBIT,
-    FUNDING_PAYMENT,
-    FUNDING_RATE,
+    HOUSE,
     ISOLATED,
     LINEAR,
     PAY_ON_INDEX,
     PPB,
     PPM,
+    SATURATED,
+    SETTLED_AT_MARK,
     TRIGGER_DRAWDOWN,
 )
 from engine.contract import MarketRules, Setup
+from engine.errors import InvariantError
 from engine.reference.book import Book, Order
 from engine.reference.watch import Watch
 
@@ -136,6 +138,10 @@ class State:
     # by domain (account, asset, market): when it is due, and the command in which it went to rest (WAKE-001)
     resting: dict[tuple[int, int, int], tuple[int, int]] = field(default_factory=dict)
     cooling: dict[tuple[int, int, int], int] = field(default_factory=dict)  # until when (WAKE-002)
+    unwind_due_ns: list[int] = field(default_factory=list)  # by market: when the house's next step is due, 0: none
+    entries: list[list[int]] = field(default_factory=list)  # by market settled at the mark: accounts as they entered
+    owed: set[int] = field(default_factory=set)  # markets to be settled before the next trigger round
+    settled: set[int] = field(default_factory=set)  # assets of markets settled in the command being applied
 
     def rules(self, market: int) -> MarketRules:
         """Return the rules of a market."""
@@ -144,12 +150,12 @@ class State:
     def position(self, account: int, market: int) -> Position:
         """Return a position, made on first use with the market's default leverage and mode.
 
-        The outside is never margined, so it has no isolated positions, whatever the market's default; nor has an
-        account in portfolio mode.
+        The outside and the house are never margined, so they have no isolated positions, whatever the default; nor has
+        an account in portfolio mode.
         """
         if (account, market) not in self.positions:
             rules = self.rules(market)
-            is_cross = account == EXTERNAL or self.wallet(account, rules.asset).is_portfolio
+            is_cross = account <= EXTERNAL or self.wallet(account, rules.asset).is_portfolio
             mode = CROSS if is_cross else rules.margin_mode
             self.positions[account, market] = Position(rules.leverage_ppm, mode)
         return self.positions[account, market]
@@ -166,9 +172,9 @@ class State:
         return [(market, position) for market, position in owned if position is not None]
 
     def list_accounts(self) -> list[int]:
-        """Return all accounts but the outside, ascending."""
+        """Return all accounts but the outside and the house, ascending."""
         known = {account for account, _ in self.positions} | {account for account, _ in self.wallets}
-        return sorted(known - {EXTERNAL})
+        return sorted(known - {EXTERNAL, HOUSE})
 
 
 def open_state(setup: Setup) -> State:
@@ -189,6 +195,8 @@ def open_state(setup: Setup) -> State:
             if rules.adl_trigger == TRIGGER_DRAWDOWN
         },
         averages=[Average() for _ in setup.markets],
+        unwind_due_ns=[0 for _ in setup.markets],
+        entries=[[] for _ in setup.markets],
     )
 
 
@@ -259,6 +267,43 @@ def touch_position(state: State, account: int, market: int) -> None:
     """
     state.position(account, market).is_called = False
     touch_cross(state, account, state.rules(market).asset)
+
+
+def is_cash(state: State, market: int) -> bool:
+    """Return whether a market is settled in cash at each mark.
+
+    Source: CASH-001.
+    """
+    return state.rules(market).settlement == SETTLED_AT_MARK
+
+
+def enter_market(state: State, account: int, market: int) -> None:
+    """Give an account its place among those of a market settled at the mark, if it has none yet.
+
+    Source: CASH-002.
+    """
+    if is_cash(state, market) and account not in state.entries[market]:
+        state.entries[market].append(account)
+
+
+def book_variation(state: State, account: int, market: int, side: int, qty_lot: int, value_quote: int) -> None:
+    """Book quantity and cost of a trade in a market settled at the mark; cash comes with the settlement.
+
+    Raises
+    ------
+    InvariantError
+        When the cost leaves the range a settlement can add up (NUM-006).
+
+    Source: CASH-003.
+    """
+    position = state.position(account, market)
+    before = sign(position.qty_lot)
+    position.qty_lot += side * qty_lot
+    position.cost_quote += value_quote
+    if sign(position.qty_lot) not in (0, before):
+        position.opened_seq = state.seq
+    if abs(position.cost_quote) > SATURATED // 2:  # so that a settlement can add them up
+        raise InvariantError(f"command {state.seq}: a cost is beyond 2**61")
 
 
 def split_cost(position: Position, qty_lot: int) -> int:
@@ -367,7 +412,7 @@ def apply_fill(
     tuple of int
         The fee, and the change of the isolated margin.
 
-    Source: POS-001, POS-004, POS-005, OUT-001, INV-003.
+    Source: POS-001, POS-004, POS-005, OUT-001, INV-003, CASH-003.
     """
     position = state.position(account, market)
     margin_before = position.margin_quote
@@ -376,6 +421,11 @@ def apply_fill(
     if account != EXTERNAL:
         fee = compute_fee(value, fee_ppm)
         charge_fee(state, account, market, fee)
+    if is_cash(state, market):
+        book_variation(state, account, market, side, qty_lot, value)
+        touch_position(state, account, market)
+        state.wallet(account, state.rules(market).asset).last_market = market
+        return fee, 0
     closed = min(qty_lot, count_reducible(state, account, market, side))
     worth = -value * closed // qty_lot
     if closed:
@@ -401,52 +451,6 @@ def find_funding_price(state: State, market: int) -> int:
     """
     pays_on_index = state.rules(market).funding_pay_on == PAY_ON_INDEX
     return state.indexes[market] if pays_on_index else state.marks[market]
-
-
-def pay_funding(state: State, market: int, rate_ppb: int, premium_ppb: int = 0) -> None:
-    """Announce a rate and let every position of a market pay or receive; what rounding leaves goes to rounding.
-
-    `received` is floored: a payer's magnitude is thereby rounded up and a receiver's down.
-
-    Source: FUND-001, FUND-010, FUND-016, NUM-004, INV-004.
-    """
-    asset, price = state.rules(market).asset, find_funding_price(state, market)
-    state.averages[market].rate_ppb = rate_ppb
-    emit(
-        state,
-        FUNDING_RATE,
-        market=market,
-        amount_quote=rate_ppb,
-        other_amount_quote=premium_ppb,
-        price_tick=price,
-        mark_tick=state.marks[market],
-    )
-    for account in [EXTERNAL, *state.list_accounts()]:
-        position = state.positions.get((account, market))
-        if position is None or position.qty_lot == 0:
-            continue
-        notional = compute_notional(state, market, price, position.qty_lot)
-        received = -rate_ppb * sign(position.qty_lot) * notional // PPB
-        if received == 0:
-            continue
-        is_isolated = position.mode == ISOLATED
-        if is_isolated:
-            position.margin_quote += received
-            position.is_called = False
-        else:
-            state.wallet(account, asset).balance_quote += received
-            touch_cross(state, account, asset)
-        state.assets[asset].rounding_quote -= received
-        emit(
-            state,
-            FUNDING_PAYMENT,
-            account=account,
-            market=market,
-            amount_quote=received,
-            qty_lot=position.qty_lot,
-            margin_quote=received if is_isolated else 0,
-            mark_tick=state.marks[market],
-        )
 
 
 def roll_watches(state: State) -> None:

@@ -2,6 +2,7 @@
 
 from engine.codes import (
     AFTER_FULL,
+    BACKSTOP_TAKEOVER,
     BOOK_EMPTY,
     BY_REDUCE_ONLY,
     BY_SELF_TRADE,
@@ -16,10 +17,12 @@ from engine.codes import (
     SHORTFALL_REFUSE,
     TAKEOVER,
 )
+from engine.reference import house
 from engine.reference.adl import deleverage, is_fund_held
 from engine.reference.book import Order
 from engine.reference.closing import Closing, close_share, report_domain, start_closing
 from engine.reference.deficit import pay_deficit, report_deficit, take_deficit_id
+from engine.reference.house import can_carry, is_for_vault
 from engine.reference.ledger import (
     State,
     apply_fill,
@@ -30,7 +33,7 @@ from engine.reference.ledger import (
     debit_fund,
     emit,
 )
-from engine.reference.margin import Domain, is_liquidatable, list_positions
+from engine.reference.margin import Domain, compute_equity, is_liquidatable, list_positions
 from engine.reference.matching import cancel_order, count_fillable, fill_maker
 from engine.reference.stages import (
     Attempt,
@@ -73,23 +76,28 @@ def liquidate_domain(state: State, domain: Domain) -> None:
 def close_domain(state: State, attempt: Attempt) -> None:
     """Close the domain's positions step by step while it is liquidatable, as far as the policies let it.
 
-    Source: LIQ-004, STAGE-004, STAGE-009, WAKE-001, WAKE-002.
+    Where a vault takes it over, each position goes in one step, to the last.
+
+    Source: LIQ-004, STAGE-004, STAGE-009, WAKE-001, WAKE-002, HOUSE-005.
     """
     domain = attempt.domain
-    while is_liquidatable(state, domain):
+    attempt.is_whole = is_for_vault(state, domain)
+    while attempt.is_whole or is_liquidatable(state, domain):
         market = choose_market(state, attempt)
         if market is None:
             return
         rules = state.rules(market)
         cancel_scope(state, domain.account, market)
         held = abs(state.position(domain.account, market).qty_lot)
-        step = compute_step(state, domain, market)
+        step = held if attempt.is_whole else compute_step(state, domain, market)
         before = attempt.closed_lot
         reason = close_step(state, attempt, start_closing(state, domain, market, step))
         attempt.reason = reason or attempt.reason
         cooled_ns = min(state.ts_ns + rules.cooldown_ns, TIME_MAX)
         is_patient = rules.after_share != AFTER_FULL
         attempt.due_ns = cooled_ns if is_patient and rules.cooldown_ns else 0
+        if attempt.is_whole:
+            continue
         if attempt.closed_lot > before and rules.cooldown_ns and (is_patient or step < held):
             if not is_patient:
                 cool_domain(state, domain, cooled_ns)
@@ -103,29 +111,36 @@ def cover_wallet(state: State, domain: Domain) -> None:
     Source: LIQ-011.
     """
     wallet = state.wallet(domain.account, domain.asset)
-    shortfall = -wallet.balance_quote
+    shortfall = -compute_equity(state, domain)
     wallet.balance_quote += shortfall
     pay_deficit(state, domain, wallet.last_market, take_deficit_id(state), shortfall)
 
 
 def close_step(state: State, attempt: Attempt, closing: Closing) -> int:
-    """Close a step: through the book, then by the queue, then with the outside.
+    """Close a step: through the book, then by the house or the queue, then with the outside.
+
+    What a vault takes over as a whole goes to the house before the book is touched, if it can carry it.
 
     Returns
     -------
     int
         Why lots were left open, 0 where none were.
 
-    Source: LIQ-004, LIQ-008, LIQ-009, STAGE-009.
+    Source: LIQ-004, LIQ-008, LIQ-009, STAGE-009, HOUSE-004, HOUSE-005.
     """
-    step = closing.left_lot
-    reason = walk_book(state, attempt, closing)
+    step, market = closing.left_lot, closing.market
+    if attempt.is_whole and can_carry(state, market, closing.sign * step):
+        house.take_over(state, closing)
+    reason = walk_book(state, attempt, closing) if closing.left_lot else 0
     attempt.closed_lot += step - closing.left_lot
     left = closing.left_lot
-    if left and not passes_gate(state, attempt, closing.market):
-        attempt.left_open.add(closing.market)
+    if left and not attempt.is_whole and not passes_gate(state, attempt, market):
+        attempt.left_open.add(market)
         attempt.waived_quote += closing.waived_quote
         return reason
+    is_takeover = state.rules(market).backstop == BACKSTOP_TAKEOVER
+    if left and is_takeover and can_carry(state, market, closing.sign * left):
+        house.take_over(state, closing)
     if closing.left_lot:
         deleverage(state, closing, reason)
     if closing.left_lot:

@@ -100,18 +100,24 @@ def compute_equity(state: State, domain: Domain) -> int:
     """
     if domain.market >= 0:
         own = state.position(domain.account, domain.market).margin_quote
-    else:
-        own = state.wallet(domain.account, domain.asset).balance_quote
-    return own + sum(compute_unrealised(state, domain.account, market) for market in list_positions(state, domain))
+        return own + compute_unrealised(state, domain.account, domain.market)
+    own = state.wallet(domain.account, domain.asset).balance_quote
+    owned = [market for market, _ in state.list_owned(domain.account)]
+    # flat ones too: where the mark settles, what they gained or lost since is still to be paid
+    markets = [market for market in owned if domain_of(state, domain.account, market) == domain]
+    return own + sum(compute_unrealised(state, domain.account, market) for market in markets)
 
 
 def compute_position_maintenance(state: State, account: int, market: int) -> int:
     """Return the maintenance of one position: its tier's rate on the notional, rounded up, less the deduction.
 
-    Source: MARGIN-002.
+    Source: MARGIN-002, CASH-006.
     """
-    notional = compute_notional(state, market, state.marks[market], state.position(account, market).qty_lot)
+    qty = state.position(account, market).qty_lot
+    notional = compute_notional(state, market, state.marks[market], qty)
     _, _, rate, deduction = select_tier(state, market, notional)
+    if qty < 0:
+        rate += state.rules(market).short_maintenance_ppm
     return -(-notional * rate // PPM) - deduction
 
 
@@ -219,22 +225,34 @@ def find_bankruptcy_price(state: State, account: int, market: int) -> int:
     Source: MARGIN-005.
     """
     qty = state.position(account, market).qty_lot
-    if qty == 0:
+    if account < EXTERNAL or qty == 0:
         return 0
     return display_bankruptcy_tick(state, market, qty, compute_bankruptcy_value(state, account, market))
+
+
+def has_no_edge(state: State, market: int, qty_lot: int) -> bool:
+    """Return whether the position may need more for a tick than the tick is worth to it, as its value falls.
+
+    Source: MARGIN-011, CASH-006.
+    """
+    rules = state.rules(market)
+    rate = rules.tables[state.tables[market]][-1][2]
+    if rules.kind == LINEAR:
+        return qty_lot > 0 and rate > PPM
+    return qty_lot < 0 and rate + rules.short_maintenance_ppm > PPM
 
 
 def find_liquidation_price(state: State, account: int, market: int) -> int:
     """Return the first mark, all others unchanged, at which the position's domain is liquidatable, or 0.
 
-    One tick moves the maintenance never more than the value, since rates are at most 1: a long's domain is therefore
+    One tick moves the maintenance never more than the value while rates are at most 1: a long's domain is therefore
     liquidatable at all marks up to some tick, a short's at all marks from some tick on, and halving finds it.  An
     inverse value is rounded, and still never falls as the price rises, for a long, nor rises for a short.
 
     Source: MARGIN-011, MARGIN-002, INV-001.
     """
     qty = state.position(account, market).qty_lot
-    if qty == 0:
+    if account <= EXTERNAL or qty == 0 or has_no_edge(state, market, qty):
         return 0
     domain = domain_of(state, account, market)
     kept = state.marks[market]
@@ -378,9 +396,9 @@ def is_covered(
 ) -> bool:
     """Return whether an order that is not reduce-only has the collateral it needs.
 
-    Source: MARGIN-006, PORT-005.
+    Source: MARGIN-006, PORT-005, CASH-007.
     """
-    if account == EXTERNAL:
+    if account == EXTERNAL or state.rules(market).order_margin:
         return True
     before = compute_worst_side(state, account, market, without)
     after = compute_worst_side(state, account, market, without, side, qty_lot)

@@ -2,10 +2,19 @@
 
 from engine.codes import MARGIN_CALL, MARK_MOVED, PPM, ROUNDS_MAX, TIERS_CHANGED
 from engine.errors import InvariantError
+from engine.reference.cash import settle_marked
 from engine.reference.closing import report_domain
-from engine.reference.ledger import Position, State, Wallet, emit
+from engine.reference.house import unwind
+from engine.reference.ledger import Position, State, Wallet, emit, is_cash
 from engine.reference.liquidation import liquidate_domain
-from engine.reference.margin import compute_equity, compute_maintenance, compute_ratio, is_liquidatable, list_domains
+from engine.reference.margin import (
+    Domain,
+    compute_equity,
+    compute_maintenance,
+    compute_ratio,
+    is_liquidatable,
+    list_domains,
+)
 from engine.reference.marks import derive_mark
 
 
@@ -17,6 +26,7 @@ def move_mark(state: State, market: int, price_tick: int) -> None:
     before = state.marks[market]
     if price_tick != before:
         state.previous_marks[market], state.marks[market] = before, price_tick
+        owe_settlement(state, market)
         emit(state, MARK_MOVED, market=market, price_tick=price_tick, mark_tick=before)
 
 
@@ -31,6 +41,15 @@ def change_table(state: State, market: int, table: int) -> None:
         emit(state, TIERS_CHANGED, market=market, code=table, rank=before)
 
 
+def owe_settlement(state: State, market: int) -> None:
+    """Note that a market is to be settled, if it is one that is settled at the mark.
+
+    Source: CASH-001.
+    """
+    if is_cash(state, market):
+        state.owed.add(market)
+
+
 def follow_last(state: State) -> None:
     """Compare the mark with what the last trade and the book make of it where it is derived, markets in index order.
 
@@ -40,6 +59,34 @@ def follow_last(state: State) -> None:
         price = derive_mark(state, market)
         if price:
             move_mark(state, market, price)
+
+
+def list_looked_at(state: State) -> list[Domain]:
+    """Return the domains a trigger round looks at: where the mark settles, only those that were settled.
+
+    Source: STEP-003, CASH-005.
+    """
+    cash = {rules.asset for market, rules in enumerate(state.setup.markets) if is_cash(state, market)}
+    return [domain for domain in list_domains(state) if domain.asset in state.settled or domain.asset not in cash]
+
+
+def run_house(state: State) -> None:
+    """Have the house unwind, and settle what follows from that, until it trades no more.
+
+    Raises
+    ------
+    InvariantError
+        After more than 10,000 passes (STEP-004).
+
+    Source: HOUSE-007, STEP-004.
+    """
+    for _ in range(ROUNDS_MAX + 1):
+        if not any([unwind(state, market) for market in range(len(state.setup.markets))]):
+            return
+        follow_last(state)
+        settle_marked(state)
+        settle_triggers(state)
+    raise InvariantError(f"command {state.seq}: the house did not come to an end within {ROUNDS_MAX} passes")
 
 
 def settle_triggers(state: State) -> None:
@@ -53,7 +100,7 @@ def settle_triggers(state: State) -> None:
     Source: STEP-003, STEP-004, WAKE-001.
     """
     for _ in range(ROUNDS_MAX):
-        awake = [domain for domain in list_domains(state) if domain not in state.resting]
+        awake = [domain for domain in list_looked_at(state) if domain not in state.resting]
         listed = [domain for domain in awake if is_liquidatable(state, domain)]
         call_margins(state)
         if not listed:
@@ -62,6 +109,7 @@ def settle_triggers(state: State) -> None:
             if is_liquidatable(state, domain):
                 liquidate_domain(state, domain)
                 follow_last(state)
+                settle_marked(state)
     raise InvariantError(f"command {state.seq}: the trigger rounds did not settle within {ROUNDS_MAX}")
 
 
@@ -70,7 +118,7 @@ def call_margins(state: State) -> None:
 
     Source: STEP-005, STEP-003, WAKE-001.
     """
-    for domain in list_domains(state):
+    for domain in list_looked_at(state):
         if domain in state.resting:
             continue
         call_ppm = next(rules.call_ppm for rules in state.setup.markets if rules.asset == domain.asset)

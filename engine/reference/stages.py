@@ -48,6 +48,7 @@ class Attempt:
     left_open: set[int] = field(default_factory=set)  # markets
     reason: int = 0  # why it ended while the domain was still liquidatable
     due_ns: int = 0  # when the domain is looked at again
+    is_whole: bool = False  # a vault takes it over (HOUSE-005)
 
 
 def choose_market(state: State, attempt: Attempt) -> int | None:

@@ -136,6 +136,7 @@ class Tally:
         self._fold_adl(events[kind == codes.ADL_FILL])
         self._fold_deficits(events[kind == codes.DEFICIT])
         self._fold_haircuts(events[kind == codes.HAIRCUT])
+        self._fold_variations(events[kind == codes.VARIATION])
 
     def _fold_marks(self, rows: Rows) -> None:
         for market, found in enumerate(self.marks):
@@ -161,6 +162,7 @@ class Tally:
         is_debit = rows["kind"] == codes.FUND_DEBIT
         amounts = np.where(is_debit, -rows["amount_quote"], rows["amount_quote"])
         self.sums["fund_received_quote"] += _total(amounts[~is_debit])
+        self.sums["fund_lost_quote"] -= _total(amounts[is_debit & (rows["order_id"] == 0)])
         path = np.cumsum(amounts) + self.fund_balance
         self.fund_balance = int(path[-1])
         at = int(path.argmin())
@@ -261,6 +263,12 @@ class Tally:
         self.sums["haircut_quote"] += _total(rows["amount_quote"])
         self.cut.update(rows["account"].tolist())
 
+    def _fold_variations(self, rows: Rows) -> None:
+        """Add what winners of a settlement got less than they won (CASH-004)."""
+        cuts = (rows["amount_quote"] - rows["other_amount_quote"])[rows["amount_quote"] > 0]
+        self.sums["haircut_quote"] += _total(cuts)
+        self.cut.update(rows["account"][rows["amount_quote"] > 0][cuts > 0].tolist())
+
     # ------------------------------------------------------------ telling
 
     def check(self, view: View) -> None:
@@ -275,7 +283,8 @@ class Tally:
         funds = [int(row[0]) for row in view.funds]
         if funds != self.fund_balances:
             raise InvariantError(f"the funds are {funds}, the events make them {self.fund_balances}")
-        earned = self.fund_start + self.sums["fund_received_quote"] - self.sums["paid_by_fund_quote"]
+        spent = self.sums["paid_by_fund_quote"] + self.sums["fund_lost_quote"]
+        earned = self.fund_start + self.sums["fund_received_quote"] - spent
         if self.fund_balance != earned:
             raise InvariantError(f"the funds hold {self.fund_balance}, what they received and paid leaves {earned}")
         owed = -sum(int(row[2]) for row in view.assets)
@@ -309,6 +318,7 @@ class Tally:
             "fund_low_quote": self.fund_low,
             "fund_end_quote": self.fund_balance,
             "fund_received_quote": self.sums["fund_received_quote"],
+            "fund_lost_quote": self.sums["fund_lost_quote"],
             "fund_low_ns": self.fund_low_ns,
             "fund_dry_ns": self.fund_dry_ns,
             "funds": self._describe_funds(),

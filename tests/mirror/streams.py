@@ -111,7 +111,54 @@ def make_setup(seed):
         made.append(market)
     for setup_draw in SETUP_DRAWS:
         made = setup_draw(random.Random(f"{setup_draw.__name__} {seed}"), made)
-    return build_setup(made)
+    return build_setup(agree(made))
+
+
+def raise_rates(tiers):
+    """Return a table whose rates are forty times as high."""
+    return tuple(structs.replace(tier, initial=tier.initial * 40, maintenance=tier.maintenance * 40) for tier in tiers)
+
+
+def draw_house(rng, market):
+    """Choose a backstop, what the house does with what it has, and how the market settles."""
+    if rng.random() < 0.5:
+        return market
+    settlement = rng.choice(("close", "mark"))
+    backstop = rng.choice(("takeover", "vault", "vault", "adl"))
+    unwind = "none" if backstop == "adl" else rng.choice(("none", "immediate", "stepped", "stepped"))
+    policy = structs.replace(
+        market.liquidation,
+        backstop=backstop,
+        vault_below=Decimal(rng.choice(("0.666667", "1", "0.3"))),
+        takeover_price=rng.choice(("bankruptcy", "mark")),
+        carry=Decimal(rng.choice(("0", "0", "2", "30"))),
+        unwind=unwind,
+        unwind_interval_s=Decimal(rng.choice(("0.000000001", "0.001", "0.01"))),
+        unwind_share=Decimal(rng.choice(("0.5", "0.1", "1"))),
+        unwind_full=rng.choice((0, 3, 20)) * market.lot_size,
+        unwind_depth=Decimal(rng.choice(("1", "0.5", "0.01"))),
+        unwind_range=Decimal(rng.choice(("0.02", "0.1", "0.5")))
+        if unwind == "stepped"
+        else Decimal(rng.choice((0, 0, 1))) / 5,
+        unwind_last=rng.choice(("off", "on")),
+        closeout_fee=Decimal(rng.choice(("0", "0.001", "0.1"))),
+    )
+    changes = {
+        "liquidation": policy,
+        "settlement": settlement,
+        "order_margin": rng.choice(("initial", "initial", "none")),
+    }
+    if settlement == "mark":
+        changes["margin_mode"] = "cross"
+        tables = (market.tiers, *market.tier_tables)
+        if rng.random() < 0.3 and market.tick_size < LARGE:
+            tables = tuple(raise_rates(tiers) for tiers in tables)
+            changes |= {"tiers": tables[0], "tier_tables": tables[1:]}
+            changes |= {"default_leverage": 1, "margin_call": Decimal(0)}
+        if rng.random() < 0.5:
+            extra = min(tier.initial - tier.maintenance for tiers in tables for tier in tiers)
+            changes["short_maintenance"] = rng.choice((extra, -min(tiers[0].maintenance for tiers in tables) / 2))
+    return replace_market(market, **changes)
 
 
 def draw_inverse(rng, market):
@@ -227,7 +274,7 @@ def draw_marks(rng, market):
 
 
 # Functions (rng, market) -> market that choose policies; about half of the markets keep the defaults.
-POLICY_DRAWS = (draw_inverse, draw_tables, draw_adl, draw_stages, draw_marks)
+POLICY_DRAWS = (draw_inverse, draw_tables, draw_adl, draw_stages, draw_marks, draw_house)
 
 
 def draw_portfolio(rng, markets):
@@ -259,6 +306,28 @@ def give_portfolios(rng, markets):
 
 # Functions (rng, markets) -> markets that choose what the markets of a setup must agree on.
 SETUP_DRAWS = (draw_portfolio,)
+
+
+def agree(markets):
+    """Return markets that agree where those of one asset must: on the first one's settlement and margin call."""
+    made = []
+    for market in markets:
+        alike = [other for other in markets if other.settle == market.settle]
+        first = alike[0]
+        highest = max(tiers[-1].maintenance for other in alike for tiers in (other.tiers, *other.tier_tables))
+        call = first.margin_call if highest * first.margin_call < 1 else Decimal(0)
+        changes = {"settlement": first.settlement, "margin_call": call}
+        if first.settlement == "mark":
+            changes |= {"margin_mode": "cross", "portfolio": None, "underlying": ""}
+        elif market.settlement == "mark":
+            changes |= {
+                "short_maintenance": Decimal(0),
+                "tiers": make_tiers(0, 1),
+                "tier_tables": (),
+                "default_leverage": 5,
+            }
+        made.append(replace_market(market, **changes))
+    return made
 
 
 def replace_market(market, **changes):
