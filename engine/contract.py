@@ -371,12 +371,16 @@ def _read_multiplier(market: Market, path: str) -> int:
     return to_units(market.tick_size * lot, market.quote_unit, f"{path}.tick_size x lot_size")
 
 
+def _name_tables(market: Market, path: str) -> list[str]:
+    """Return the path of each tier table; that of the first is the market's."""
+    return [path, *(f"{path}.tier_tables[{index}]" for index in range(len(market.tier_tables)))]
+
+
 def _read_tables(market: Market, path: str, call_ppm: int, rate_max: int) -> tuple[Tiers, ...]:
     """Return a market's tier tables; a margin call must be possible under each (TIER-001)."""
     if len(market.tier_tables) >= TABLES_MAX:
         raise ConfigError(f"{path}.tier_tables: expected at most {TABLES_MAX - 1}, got {len(market.tier_tables)}")
-    places = [f"{path}.tier_tables[{index}]" for index in range(len(market.tier_tables))]
-    given = zip((market.tiers, *market.tier_tables), (path, *places), strict=True)
+    given = zip((market.tiers, *market.tier_tables), _name_tables(market, path), strict=True)
     tables = [read_tiers(tiers, market.quote_unit, where, rate_max) for tiers, where in given]
     highest = max(tiers[-1][2] for tiers in tables)
     if call_ppm and not (call_ppm >= PPM and highest * call_ppm < PPM * PPM):
@@ -406,8 +410,8 @@ def _build_rules(market: Market, path: str, asset: int, fund: int) -> MarketRule
     call = to_ppm(market.margin_call, f"{path}.margin_call")
     rate_max = RATE_MAX if settlement["settlement"] == SETTLED_AT_MARK else 1
     tables = _read_tables(market, path, call, rate_max)
-    for tiers in tables:
-        _check_short_rates(tiers, settlement["short_maintenance_ppm"], path)
+    for place, tiers in zip(_name_tables(market, path), tables, strict=True):
+        _check_short_rates(tiers, settlement["short_maintenance_ppm"], place)
     highest = max(1, PPM // tables[0][0][1])
     if not 1 <= market.default_leverage <= highest:
         raise ConfigError(f"{path}.default_leverage: expected 1 to {highest}, got {market.default_leverage}")
