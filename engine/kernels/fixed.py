@@ -102,6 +102,7 @@ def divide_even(a, b):
     return whole + 1 if twice > b or (twice == b and whole & 1) else whole
 
 
+@helper
 def rest_wide(high, low, c):
     """Return (high x 2**64 + low) mod c for a product that is not negative and c > 0."""
     one = np.uint64(1)
