@@ -8,6 +8,7 @@ from engine.codes import (
     COOLDOWN,
     EXTERNAL,
     FUND_SHORT,
+    GATE_ALWAYS,
     LINEAR,
     LIQUIDATION_ENDED,
     LIQUIDATION_FILL,
@@ -122,16 +123,16 @@ def close_step(state: State, attempt: Attempt, closing: Closing) -> int:
     reason = walk_book(state, attempt, closing)
     attempt.closed_lot += step - closing.left_lot
     left = closing.left_lot
-    if left and not passes_gate(state, attempt, closing.market):
-        attempt.left_open.add(closing.market)
-        attempt.waived_quote += closing.waived_quote
-        return reason
-    if closing.left_lot:
+    if left and passes_gate(state, attempt, closing.market):
         deleverage(state, closing, reason)
-    if closing.left_lot:
+    if closing.left_lot and state.rules(closing.market).adl_gate == GATE_ALWAYS:
         take_over(state, closing)
-    attempt.closed_lot += left
+        closing.left_lot = 0
+    attempt.closed_lot += left - closing.left_lot
     attempt.waived_quote += closing.waived_quote
+    if closing.left_lot:
+        attempt.left_open.add(closing.market)
+        return reason
     return 0
 
 
