@@ -186,14 +186,22 @@ class Closings(Stages):
         self._check(event, "amount_quote", event.amount_quote, paid)
         self._check(event, "price_tick", event.price_tick, price)
         self._check(event, "bankruptcy_tick", event.bankruptcy_tick, closing.tick)
-        self._check(event, "margin_quote", event.margin_quote, self._take_share(event, closing, share))
+        surplus = max(0, paid - share)
+        rules = self._rules(event.market)
+        own_fee = min(due_fee(abs(paid), rules.taker_fee_ppm) if rules.adl_fees else 0, surplus)
+        to_fund = self._fund_part(event.market, abs(paid), surplus - own_fee)
+        kept = share + surplus - own_fee - to_fund
+        self._check(event, "margin_quote", event.margin_quote, self._take_share(event, closing, kept))
         holding = self._holding(victim, event.market)
         self._expect(event, "victim's position", holding.qty, qty, holding.qty * closing.sign <= -qty)
         before = holding.margin
         realised = self._close(victim, event.market, qty, -paid)
         self._check(event, "other_amount_quote", event.other_amount_quote, realised)
         self._check(event, "other_margin_quote", event.other_margin_quote, holding.margin - before)
-        self._charge_deleveraged(event, abs(paid), left_over, max(0, paid - share))
+        self._charge_deleveraged(event, abs(paid), left_over, own_fee)
+        assert self._liquidation is not None
+        if to_fund > 0:
+            self._liquidation.credit = (event.market, to_fund, 0)
         given_up, lack = max(0, paid - at_mark), max(0, share - paid)
         fund = self.funds[self._rules(event.market).fund]
         self._announce(event, given_up + lack, price, by_fund=min(lack, fund), by_adl=given_up)
@@ -205,14 +213,14 @@ class Closings(Stages):
         rest = self._value(market, self.marks[market], held + closing.sign * event.qty_lot)
         return rest - self._value(market, self.marks[market], held)
 
-    def _charge_deleveraged(self, event: Any, value: int, equity: int, surplus: int) -> None:
+    def _charge_deleveraged(self, event: Any, value: int, equity: int, own_fee: int) -> None:
         """Book the victim's fee after its close and the bankrupt's, each as far as there is something (ADL-007)."""
         rules = self._rules(event.market)
         assert self._liquidation is not None
         due, own_due = (
             due_fee(value, ppm) if rules.adl_fees else 0 for ppm in (rules.maker_fee_ppm, rules.taker_fee_ppm)
         )
-        fee, own_fee = min(due, equity), min(own_due, surplus)
+        fee = min(due, equity)
         if self._holding(event.other, event.market).mode == ISOLATED:
             fee = min(fee, max(0, self.wallets.get((event.other, rules.asset), 0)))
         self._check(event, "fee_quote", event.fee_quote, own_fee)
@@ -220,8 +228,6 @@ class Closings(Stages):
         self._pay(event.other, event.market, -fee)
         self.sums[rules.asset].fees += fee + own_fee
         self._liquidation.waived += due - fee + own_due - own_fee
-        if surplus > own_fee:
-            self._liquidation.credit = (event.market, surplus - own_fee, 0)
 
     def _adl_notice(self, event: Any) -> None:
         assert self._liquidation is not None

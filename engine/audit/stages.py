@@ -124,7 +124,8 @@ class Stages(Payers):
         """Check that what a step left open may stay so (STAGE-009)."""
         assert self._liquidation is not None
         if closing.left:
-            may_stay = closing.queue_count < 0 and self._may_stay_open(closing.market)
+            is_gated = self._rules(closing.market).adl_gate == codes.GATE_INSOLVENT
+            may_stay = is_gated if closing.queue_count >= 0 else self._may_stay_open(closing.market)
             self._expect(event, "lots left open", closing.left, 0, may_stay)
             self._liquidation.left_open.add(closing.market)
 

@@ -31,6 +31,7 @@ from engine.kernels.fund import cover_deficit, credit_fund, fund_of, next_defici
 from engine.kernels.heap import pop_heap
 from engine.kernels.margin import domain_of, measure_domain, value_at
 from engine.kernels.queue import freeze_queue, is_standing, list_side, open_queue, put_back
+from engine.kernels.stages import fund_part
 from engine.kernels.trigger import touch_account
 from engine.kernels.watch import is_fund_held
 from engine.layout import NIL
@@ -124,7 +125,8 @@ def notify_victim(st, victim, market, side, account):
 def deleverage(st, slot, victim, equity, lots, share, value, tick, rank, score):
     """Close `lots` of bankrupt position `slot` against a victim for `value`; the bankrupt books its `share` of B.
 
-    `equity` is the victim's domain's after that, before fees.  Source: ADL-005, ADL-006, ADL-007, ADL-022.
+    On top of that what the surplus policy leaves it; `equity` is the victim's domain's afterwards, before fees.
+    Source: ADL-005, ADL-006, ADL-007, ADL-022, STAGE-007.
     """
     position = st.positions[slot]
     market = np.int64(position["market"])
@@ -133,10 +135,12 @@ def deleverage(st, slot, victim, equity, lots, share, value, tick, rank, score):
     sign = np.int64(1 if position["qty_lot"] > 0 else -1)
     gives_up = value - value_at(st, market, rules["mark_tick"], lots * sign)
     surplus = value - share
-    change = settle_lots(st, slot, lots, share)
+    fee = charge_bankrupt(st, market, value, surplus)
+    left_over = max(surplus - fee, 0)
+    to_fund = fund_part(st, market, value, left_over)
+    change = settle_lots(st, slot, lots, share + left_over - to_fund)
     gain, victim_change = close_lots(st, victim, lots, -value)
     victim_fee = charge_victim(st, victim, value, equity)
-    fee = charge_bankrupt(st, market, value, surplus)
     given, lack = max(gives_up, 0), max(-surplus, 0)
     deficit_id = next_deficit(st) if given + lack > 0 else np.int64(0)
     account = np.int64(position["account"])
@@ -158,8 +162,8 @@ def deleverage(st, slot, victim, equity, lots, share, value, tick, rank, score):
     event["other_fee_quote"] = victim_fee
     event["margin_quote"] = change
     event["other_margin_quote"] = victim_change
-    if surplus > fee:
-        credit_fund(st, market, account, surplus - fee, np.int64(0))
+    if to_fund > 0:
+        credit_fund(st, market, account, to_fund, np.int64(0))
     if given + lack > 0:
         bankrupt = domain_of(st, slot)
         cover_deficit(st, deficit_id, market, bankrupt, account, -sign, price_tick, lots, lack, given)

@@ -12,6 +12,7 @@ from engine.codes import (
     COOLDOWN,
     EXTERNAL,
     FUND_SHORT,
+    GATE_INSOLVENT,
     LINEAR,
     LIQUIDATION_ENDED,
     LIQUIDATION_FILL,
@@ -272,6 +273,9 @@ def close_step(st, code, slot, step, closed, whole):
         take_over(st, slot, lots, worth, tick)
         return step, OK
     lots, worth = deleverage_rest(st, slot, lots, worth, tick, reason)
+    if lots > 0 and not whole and st.markets[market]["adl_gate"] == GATE_INSOLVENT:
+        position["flags"] = np.int64(position["flags"]) | LEFT
+        return step - lots, reason
     if lots > 0:
         hand_over(st, slot, lots, worth, tick)
     return step, OK

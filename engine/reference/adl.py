@@ -44,6 +44,7 @@ from engine.reference.margin import (
 )
 from engine.reference.matching import cancel_account
 from engine.reference.scores import Standing, compute_score
+from engine.reference.stages import compute_fund_part
 
 
 class Candidate(NamedTuple):
@@ -276,11 +277,13 @@ def deleverage_victim(
     rules = state.rules(market)
     share, exchanged = closing.share(qty_lot), price.exchange(state, closing, qty_lot)
     given, lack = max(0, price.give_up(state, closing, qty_lot)), max(0, share - exchanged)
-    margin = close_share(state, closing, qty_lot, share)
+    surplus = max(0, exchanged - share)
+    fee = charge_bankrupt(state, closing, exchanged, surplus)
+    to_fund = compute_fund_part(state, market, exchanged, surplus - fee)
+    margin = close_share(state, closing, qty_lot, share + surplus - fee - to_fund)
     victim_margin_before = state.position(victim, market).margin_quote
     realised = close_part(state, victim, market, qty_lot, -exchanged)
     victim_fee = charge_victim(state, closing, victim, exchanged, equity_after)
-    fee = charge_bankrupt(state, closing, exchanged, max(0, exchanged - share))
     deficit_id = take_deficit_id(state) if given + lack else 0
     tick = price.tick or closing.bankruptcy_tick
     emit(
@@ -305,7 +308,7 @@ def deleverage_victim(
         margin_quote=margin,
         other_margin_quote=state.position(victim, market).margin_quote - victim_margin_before,
     )
-    credit_fund(state, account, market, max(0, exchanged - share) - fee, 0)
+    credit_fund(state, account, market, to_fund, 0)
     if deficit_id:
         pay_deficit(
             state, closing.domain, market, deficit_id, given + lack, closing.side, tick, qty_lot, by_victim=given

@@ -9,6 +9,7 @@ from engine.codes import (
     COOLDOWN,
     EXTERNAL,
     FUND_SHORT,
+    GATE_ALWAYS,
     LINEAR,
     LIQUIDATION_ENDED,
     LIQUIDATION_FILL,
@@ -134,19 +135,20 @@ def close_step(state: State, attempt: Attempt, closing: Closing) -> int:
     reason = walk_book(state, attempt, closing) if closing.left_lot else 0
     attempt.closed_lot += step - closing.left_lot
     left = closing.left_lot
-    if left and not attempt.is_whole and not passes_gate(state, attempt, market):
-        attempt.left_open.add(market)
-        attempt.waived_quote += closing.waived_quote
-        return reason
+    may_pass = attempt.is_whole or passes_gate(state, attempt, market)
     is_takeover = state.rules(market).backstop == BACKSTOP_TAKEOVER
-    if left and is_takeover and can_carry(state, market, closing.sign * left):
+    if left and may_pass and is_takeover and can_carry(state, market, closing.sign * left):
         house.take_over(state, closing)
-    if closing.left_lot:
+    if closing.left_lot and may_pass:
         deleverage(state, closing, reason)
-    if closing.left_lot:
+    if closing.left_lot and (attempt.is_whole or state.rules(market).adl_gate == GATE_ALWAYS):
         take_over(state, closing)
-    attempt.closed_lot += left
+        closing.left_lot = 0
+    attempt.closed_lot += left - closing.left_lot
     attempt.waived_quote += closing.waived_quote
+    if closing.left_lot:
+        attempt.left_open.add(market)
+        return reason
     return 0
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from engine import codes
 from engine.codes import BOOK_EMPTY, BUY, FUND_HELD, FUND_SHORT, SELL
-from engine.contract import Tier
+from engine.contract import LiquidationPolicy, Tier
 from engine.errors import InvariantError
 from tests.mirror.adl_desk import Desk, kinds_of, parts_of, rows_of
 from tests.mirror.streams import Command, pack_commands
@@ -120,6 +120,23 @@ def test_the_mark_before():
     assert rows_of(events, codes.FUND_CREDIT, "amount_quote") == [50]
     assert rows_of(events, codes.DEFICIT, "price_tick", "qty_lot", "side") == [(95, 10, SELL)]
     assert desk.wallet(2) == 1_050
+
+
+@pytest.mark.parametrize(("surplus", "fund", "kept"), [("fund", 50, 0), ("trader", 0, 50), ("capped_fee", 19, 31)])
+def test_a_surplus_goes_by_its_policy(surplus, fund, kept):
+    """As above, 950 for what was bankrupt at 900: the 50 are the fund's, the account's, or 2 % of 950 go to the fund.
+
+    Source: ADL-022, STAGE-007.
+    """
+    liquidation = LiquidationPolicy(surplus=surplus, surplus_fee=Decimal("0.02"))
+    desk = Desk(policy={"price": "previous_mark"}, liquidation=liquidation)
+    desk.bring(1, BUY, 10, 100, 100)
+    desk.bring(2, SELL, 10, 100, 1_000)
+    desk.mark(95)
+    events = desk.mark(85)
+    assert rows_of(events, codes.ADL_FILL, "price_tick", "amount_quote") == [(95, 950)]
+    assert rows_of(events, codes.FUND_CREDIT, "amount_quote") == ([fund] if fund else [])
+    assert (desk.wallet(1), desk.wallet(2)) == (kept, 1_050)
 
 
 def test_between_the_prices_both_pay():

@@ -550,6 +550,26 @@ def test_an_insolvent_one_is_deleveraged_unless_something_was_filled():
     assert (desk.position(1), desk.resting()) == ((0, 0), [])
 
 
+def test_what_the_queue_cannot_close_stays_open_behind_the_gate():
+    """10 @ 100 with 20 at 90 is 80 under water, B 98 a piece; the queue has a short of 4, the other 6 wait for more.
+
+    Source: STAGE-009, ADL-005, LIQ-009, WAKE-001.
+    """
+    desk = Desk(make_market(gate="insolvent"))
+    desk.bring(2, SELL, 4, 100, 500)
+    desk.mark(90)
+    events = desk.bring(1, BUY, 10, 100, 20)
+    assert names(events)[-1] == "liquidation_ended"
+    assert not only(events, "takeover", "qty_lot")
+    assert only(events, "adl_fill", "qty_lot", "amount_quote", "other") == [(4, 392, 2)]
+    assert only(events, "liquidation_ended", "qty_lot", "amount_quote", "code") == [(4, -48, codes.BOOK_EMPTY)]
+    assert desk.position(1) == (6, 600)
+    desk.bring(3, SELL, 50, 100, 5000)
+    events = desk.send(codes.CLOCK)
+    assert desk.position(1) == (0, 0)
+    assert (desk.wallet(1), desk.wallet(2), desk.wallet(3)) == (0, 508, 5012)
+
+
 # ---------------------------------------------------------------- dYdX's own cases
 
 UNIT = 1000  # money and lots per dollar and per bitcoin
