@@ -1,0 +1,165 @@
+"""One exchange under test: commands in, events out, through one engine or both, the auditor holding every event.
+
+Source: CHECK-001.
+"""
+
+from collections import namedtuple
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from engine.audit import Auditor
+from engine.codes import EVENT_NAMES, REJECTED
+from engine.commands import Command
+from engine.contract import Market, build_setup
+from engine.digest import View
+from engine.errors import InvariantError
+from engine.exchange import Exchange
+from engine.layout import EVENT
+
+ENGINES = {"compiled": ("compiled",), "reference": ("reference",), "both": ("compiled", "reference")}
+
+# An EVENT row with plain integers.
+Event: Any = namedtuple("Event", EVENT.names or ())  # type: ignore[misc]
+
+
+class Rig:
+    """Markets and accounts for one scenario, and everything that happened in it.
+
+    Parameters
+    ----------
+    markets : sequence of Market
+        The contracts, in index order.
+    engine : {"compiled", "reference", "both"}
+        What plays; with both, events and digests have to agree after every command.
+    where : str
+        Named when a market is refused.
+
+    Source: CHECK-001.
+    """
+
+    def __init__(self, markets: Sequence[Market], engine: str, where: str = "market") -> None:
+        self.setup = build_setup(markets, where)
+        self.markets = tuple(markets)
+        self.exchanges = [Exchange(markets, engine=name) for name in ENGINES[engine]]
+        self.auditor = Auditor(self.setup)
+        self.events: list[Any] = []  # of the whole scenario
+        self.now_ns = 0
+        self._view: View | None = None
+
+    def send(self, *commands: Command) -> list[Any]:
+        """Apply commands one by one and return their events.
+
+        Raises
+        ------
+        InvariantError
+            If the engines differ, or money is not conserved (STATE-003, MONEY-001, MONEY-002).
+        """
+        sent: list[Any] = []
+        for command in commands:
+            found = [exchange.apply([command]) for exchange in self.exchanges]
+            lists = [[Event(*row) for row in rows.tolist()] for rows in found]
+            self._compare(lists)
+            self.auditor.feed(found[0])
+            self._view = None
+            self.auditor.compare(self.view)
+            sent += lists[0]
+        self.events += sent
+        return sent
+
+    def _compare(self, lists: list[list[Any]]) -> None:
+        """Refuse two engines that differ, naming the first event that does."""
+        first = lists[0]
+        for other in lists[1:]:
+            for at in range(max(len(first), len(other))):
+                pair = [(events[at : at + 1] or [None])[0] for events in (first, other)]
+                if pair[0] != pair[1]:
+                    raise InvariantError(f"the engines differ: compiled {pair[0]}, reference {pair[1]}")
+        digests = {exchange.digest() for exchange in self.exchanges}
+        if len(digests) > 1:
+            raise InvariantError("the engines have the same events and different digests")
+
+    def fork(self) -> "Rig":
+        """Return a rig of its own in the same state, for trying things out; only the first engine comes along."""
+        twin = Rig.__new__(Rig)
+        twin.setup, twin.markets, twin.now_ns, twin._view = self.setup, self.markets, self.now_ns, None
+        twin.exchanges, twin.events = [self.exchanges[0].copy()], []
+        twin.auditor = _Silent(self.setup)
+        return twin
+
+    # ------------------------------------------------------------ reading
+
+    @property
+    def view(self) -> View:
+        """The canonical state."""
+        if self._view is None:
+            self._view = self.exchanges[0].view()
+        return self._view
+
+    @property
+    def digest(self) -> str:
+        """The digest of the state."""
+        return self.exchanges[0].digest()
+
+    def wallet(self, account: int, asset: int = 0) -> int:
+        """Return a wallet in units of its asset."""
+        return next((int(row[2]) for row in self.view.wallets if tuple(row[:2]) == (account, asset)), 0)
+
+    def position(self, account: int, market: int = 0) -> dict[str, int]:
+        """Return a position: qty_lot, cost_quote, margin_quote, opened_seq, unrealised_quote."""
+        for row in self.view.positions:
+            if (row[0], row[1]) == (account, market):
+                qty_lot, cost_quote, margin_quote, opened_seq = map(int, row[2:6])
+                worth = self.value(market, self.mark(market), qty_lot) if qty_lot else cost_quote
+                return {
+                    "qty_lot": qty_lot,
+                    "cost_quote": cost_quote,
+                    "margin_quote": margin_quote,
+                    "opened_seq": opened_seq,
+                    "unrealised_quote": worth - cost_quote,
+                }
+        return dict.fromkeys(("qty_lot", "cost_quote", "margin_quote", "opened_seq", "unrealised_quote"), 0)
+
+    def value(self, market: int, price_tick: int, qty_lot: int) -> int:
+        """Return what a quantity is worth at a price, signed (NUM-002)."""
+        return price_tick * qty_lot * self.setup.markets[market].multiplier
+
+    def mark(self, market: int = 0) -> int:
+        """Return a market's mark in ticks, 0 before the first."""
+        return int(self.view.markets[market][0])
+
+    def fund(self, fund: int = 0) -> int:
+        """Return a fund's balance in units of its asset."""
+        return int(self.view.funds[fund][0])
+
+    def equity(self, account: int, asset: int) -> int:
+        """Return all an account has in an asset: wallet, isolated margins, unrealised gains and losses."""
+        total = self.wallet(account, asset)
+        for market, rules in enumerate(self.setup.markets):
+            if rules.asset == asset:
+                held = self.position(account, market)
+                total += held["margin_quote"] + held["unrealised_quote"]
+        return total
+
+    def maintenance(self, account: int, market: int = 0) -> int:
+        """Return the maintenance of the domain an account's position in a market belongs to."""
+        return self.exchanges[0].margin(account, market)[1]
+
+
+class _Silent(Auditor):
+    """No auditor: it would have to be copied, and what is tried out on a fork is audited when it is done."""
+
+    def feed(self, events: Iterable[Any]) -> None:
+        """Read nothing."""
+
+    def compare(self, view: View) -> None:
+        """Compare nothing."""
+
+
+def name_kind(event: Any) -> str:
+    """Return the name of an event's kind."""
+    return EVENT_NAMES[event.kind]
+
+
+def find_rejection(events: Iterable[Any]) -> Any | None:
+    """Return the first rejected command's event."""
+    return next((event for event in events if event.kind == REJECTED), None)
