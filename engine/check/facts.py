@@ -71,7 +71,9 @@ OWN: dict[int, dict[str, tuple[str, str]]] = {
     codes.CANCELED: {"reason": ("code", "cancel")},
     codes.ACCEPTED: {"command": ("code", "command")},
 }
-REASONS = {codes.FUND_SHORT: "fund_short", codes.BOOK_EMPTY: "book_empty"}
+# why a walk through the book ended; a version without the policy has not got the reason
+_ENDS = ("FUND_SHORT", "BOOK_EMPTY", "LOSS_LIMIT", "COOLDOWN", "FUND_HELD")
+REASONS = {getattr(codes, name): name.lower() for name in _ENDS if hasattr(codes, name)}
 WORDS: dict[str, Mapping[int, str]] = {
     "side": {codes.BUY: "buy", codes.SELL: "sell", 0: "none"},
     "reason": REASONS,

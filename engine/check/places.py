@@ -162,6 +162,7 @@ class Form:
 
     def has(self, name: str) -> bool:
         """Return whether the field is there; null counts as not."""
+        self.asked.add(name)
         return self.fields.get(name) is not None
 
     def take(self, name: str, default: Any = _REQUIRED) -> Any:
