@@ -13,8 +13,21 @@ from engine.check.places import Fields, Form
 from engine.check.play import Options, Play
 from engine.check.rig import Rig, find_rejection
 from engine.codes import COMMAND_NAMES, REJECTS
-from engine.commands import KINDS, MODES, SIDES, STPS, TIFS, Command, Deposit, FundDeposit, SetLeverage, SetMarginMode
-from engine.commands import Assign as AssignCommand
+from engine.commands import (
+    KINDS,
+    MODES,
+    SIDES,
+    STPS,
+    TIFS,
+    Amend,
+    Assign,
+    Cancel,
+    Command,
+    Deposit,
+    FundDeposit,
+    SetLeverage,
+    SetMarginMode,
+)
 from engine.contract import Market, load_market
 from engine.errors import ConfigError
 from engine.scenario.shock import parse_duration
@@ -133,7 +146,7 @@ class OwnPlay(Play):
         """Bring a position from elsewhere (POS-006): signed quantity, entry price, collateral."""
         names, market = self.names, self.market_of(form)
         qty_lot = names.count(form, "qty", form.take("qty"), "lot", market)
-        command = AssignCommand(
+        command = Assign(
             account=account,
             market=market,
             side="buy" if qty_lot > 0 else "sell",
@@ -190,7 +203,7 @@ class OwnPlay(Play):
         """
         values: dict[str, Any] = {"ts_ns": self.rig.now_ns}
         fields = {field.name: field for field in msgspec.structs.fields(struct)}
-        market = self.market_of(form) if "market" in fields and struct.__name__ != "Cancel" else 0
+        market = self.market_of(form) if "market" in fields and struct not in (Amend, Cancel) else 0
         for name, field in fields.items():
             base, _, suffix = name.rpartition("_")
             short = base if suffix in SUFFIXES or name == "order_id" else name

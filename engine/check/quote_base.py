@@ -269,7 +269,7 @@ class QuoteBasePlay(PeerPlay):
     def close_now(self, name: str, at_oracle: bool) -> None:
         """Have the engine close an account that was not liquidated: at a mark where it is, by what the book lacks.
 
-        At the oracle's price the mark goes one step further, and ADL is at the mark before that (ADL-017).
+        At the oracle's price the mark goes one step further, and ADL is at the mark before that.
         """
         events = self.apply_oracle()
         quote, base = self.quote[name], self.base[name]

@@ -5,6 +5,7 @@ Source: CHECK-001.
 
 from collections import namedtuple
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from engine.audit import Auditor
@@ -67,24 +68,13 @@ class Rig:
         return sent
 
     def _compare(self, lists: list[list[Any]]) -> None:
-        """Refuse two engines that differ, naming the first event that does."""
-        first = lists[0]
+        """Refuse two engines that differ, naming the first event that does, and how."""
         for other in lists[1:]:
-            for at in range(max(len(first), len(other))):
-                pair = [(events[at : at + 1] or [None])[0] for events in (first, other)]
-                if pair[0] != pair[1]:
-                    raise InvariantError(f"the engines differ: compiled {pair[0]}, reference {pair[1]}")
-        digests = {exchange.digest() for exchange in self.exchanges}
-        if len(digests) > 1:
+            for left, right in zip_longest(lists[0], other):
+                if left != right:
+                    raise InvariantError(f"the engines differ: {_tell_apart(left, right)}")
+        if len({exchange.digest() for exchange in self.exchanges}) > 1:
             raise InvariantError("the engines have the same events and different digests")
-
-    def fork(self) -> "Rig":
-        """Return a rig of its own in the same state, for trying things out; only the first engine comes along."""
-        twin = Rig.__new__(Rig)
-        twin.setup, twin.markets, twin.now_ns, twin._view = self.setup, self.markets, self.now_ns, None
-        twin.exchanges, twin.events = [self.exchanges[0].copy()], []
-        twin.auditor = _Silent(self.setup)
-        return twin
 
     # ------------------------------------------------------------ reading
 
@@ -145,14 +135,14 @@ class Rig:
         return self.exchanges[0].margin(account, market)[1]
 
 
-class _Silent(Auditor):
-    """No auditor: it would have to be copied, and what is tried out on a fork is audited when it is done."""
-
-    def feed(self, events: Iterable[Any]) -> None:
-        """Read nothing."""
-
-    def compare(self, view: View) -> None:
-        """Compare nothing."""
+def _tell_apart(left: Any, right: Any) -> str:
+    """Return how the compiled engine's event differs from the reference's; None is no event."""
+    if left is None or right is None:
+        found = [name_kind(event) if event else "nothing" for event in (left, right)]
+        return f"compiled has {found[0]}, reference {found[1]}"
+    names: tuple[str, ...] = Event._fields
+    wrong = [f"{name} {one} and {two}" for name, one, two in zip(names, left, right, strict=True) if one != two]
+    return f"{name_kind(left)}: compiled and reference {', '.join(wrong)}"
 
 
 def name_kind(event: Any) -> str:
