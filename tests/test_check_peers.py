@@ -239,6 +239,7 @@ def test_parts_and_gates_of_a_base_market(monkeypatch, tmp_path):
     assert found == {"size": "share", "share": "0.1", "share_min": "1000", "step_max": "5000", "cooldown_s": "1"}
     assert market["liquidation"]["fund_loss_max"] == "0.5"
     assert (market["adl"]["gate"], market["adl"]["price"]) == ("always", "previous_mark")
+    assert market["liquidation"]["surplus"] == "trader"
     steps = [{"op": "deleverage", "a": "carl", "order": ["fred"], "require_negative_equity": False}]
     _, market = capture(monkeypatch, QuoteBasePlay, BASE | {"steps": steps}, tmp_path)
     assert (market["adl"]["gate"], market["adl"]["price"]) == ("always", "bankruptcy")

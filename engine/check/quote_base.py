@@ -91,7 +91,8 @@ class QuoteBasePlay(PeerPlay):
             "limit": "fillable",
             "spread": show_exact(read_exact(form, "smmr", "0.1")),
             "adjustment": show_exact(read_exact(form, "ba", 1)),
-            "surplus": "capped_fee",
+            # a market that is wound down lets everybody keep what the oracle's price leaves
+            "surplus": "trader" if at_oracle and "liquidate" not in self.ops else "capped_fee",
             "surplus_fee": show_exact(read_exact(form, "max_fee", "0.005")),
             "shortfall": "refuse",
             "fund_loss_max": show_exact(limits.get("max_insurance_lost", Fraction(0))),
