@@ -66,8 +66,8 @@ class PeerPlay(Play):
         self.rig = Rig([market], options.engine, where)
 
     def send(self, what: str, command: Command) -> list[Any]:
-        """Send a command that has to be accepted; return its events."""
-        events = self.rig.send(command)
+        """Send a command, at the present time, that has to be accepted; return its events."""
+        events = self.rig.send(msgspec.structs.replace(command, ts_ns=self.rig.now_ns))
         rejection = find_rejection(events)
         if rejection:
             name, wrong, _ = REJECTS[rejection.code]

@@ -173,7 +173,7 @@ class QuoteBasePlay(PeerPlay):
             return []
         if base == 0:
             amount = self.count(f"quote of {name}", quote, self.unit)
-            deposit = Deposit(ts_ns=self.rig.now_ns, account=self.numbers[name], amount_quote=amount)
+            deposit = Deposit(account=self.numbers[name], amount_quote=amount)
             return self.send(f"account {name}", deposit)
         entry = quote / -base  # where the wallet would be zero; a short may have entered below it, a long above
         at = min(floor(entry / self.tick), floor(self.oracle / self.tick))
@@ -182,7 +182,6 @@ class QuoteBasePlay(PeerPlay):
         if at < 1:
             self.differ(f"account {name}", "an entry price above zero", f"quote {show_exact(quote)} with a short")
         command = Assign(
-            ts_ns=self.rig.now_ns,
             account=self.numbers[name],
             side="buy" if base > 0 else "sell",
             qty_lot=self.count(f"base of {name}", abs(base), self.lot),
@@ -206,7 +205,6 @@ class QuoteBasePlay(PeerPlay):
         self.bring(name)
         self.order_id += 1
         command = Place(
-            ts_ns=self.rig.now_ns,
             account=self.numbers[name],
             order_id=self.order_id,
             side=form.text("side", known=SIDES),
@@ -225,7 +223,7 @@ class QuoteBasePlay(PeerPlay):
             return []
         price_tick = self.count("oracle", self.waiting, self.tick)
         self.waiting = None
-        return self.send("oracle", Mark(ts_ns=self.rig.now_ns, price_tick=price_tick))
+        return self.send("oracle", Mark(price_tick=price_tick))
 
     def liquidate(self, form: Form) -> None:
         """`liquidate`: the engine does when it sees the account; one it left open it tries again after a cooldown."""
@@ -235,7 +233,7 @@ class QuoteBasePlay(PeerPlay):
             events += self.bring(name)
         elif not self.of_account(events, name, LIQUIDATION_STARTED):
             self.rig.now_ns += COOLDOWN_NS
-            events += self.send("liquidate", Clock(ts_ns=self.rig.now_ns))
+            events += self.send("liquidate", Clock())
         if not self.of_account(events, name, LIQUIDATION_STARTED):
             equity, maintenance = self.rig.exchanges[0].margin(self.numbers[name], 0)
             got = f"equity {show_exact(equity * self.unit)}, maintenance {show_exact(maintenance * self.unit)}"
@@ -280,7 +278,7 @@ class QuoteBasePlay(PeerPlay):
         is_below = quote + base * self.oracle < abs(base) * self.oracle * self.rates["mmr"]
         if at_oracle or not is_below:
             tick = at + sign if is_below else (floor(edge / self.tick) + 1 if base < 0 else ceil(edge / self.tick) - 1)
-            events += self.send("deleverage", Mark(ts_ns=self.rig.now_ns, price_tick=tick))
+            events += self.send("deleverage", Mark(price_tick=tick))
             self.waiting = self.oracle
         events += self.bring(name)
         if not self.of_account(events, name, LIQUIDATION_STARTED):

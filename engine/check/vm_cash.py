@@ -153,7 +153,6 @@ class CashPlay(PeerPlay):
             price_tick = self.rig.setup.markets[0].price_max_tick if side == "buy" else 1
             tif = "IOC" if tif == "GTC" else tif
         command = Place(
-            ts_ns=self.rig.now_ns,
             account=self.accounts[name],
             order_id=order_id,
             side=side,
@@ -169,12 +168,12 @@ class CashPlay(PeerPlay):
     def settle(self, form: Form) -> None:
         """`settle`: the mark becomes the price of the last trade that was no closeout."""
         if self.last_tick:
-            self.send_now("settle", Mark(ts_ns=self.rig.now_ns, price_tick=self.last_tick))
+            self.send_now("settle", Mark(price_tick=self.last_tick))
 
     def advance(self, form: Form) -> None:
         """`advance`: time passes, and the house takes a step."""
         self.rig.now_ns += form.whole("s") * 1_000_000_000
-        self.send_now("advance", Clock(ts_ns=self.rig.now_ns))
+        self.send_now("advance", Clock())
 
     def deposit(self, form: Form) -> None:
         """`deposit`."""
@@ -184,12 +183,12 @@ class CashPlay(PeerPlay):
         """`cancel`: all of an account's orders, or those with a reference."""
         name, account = self.find(form), self.accounts[self.find(form)]
         if not form.has("ref"):
-            self.send_now("cancel", CancelAll(ts_ns=self.rig.now_ns, account=account))
+            self.send_now("cancel", CancelAll(account=account))
             return
         resting = {int(row[5]) for row in self.rig.view.orders}
         for order_id, known in self.orders.items():
             if order_id in resting and known == (name, form.take("ref")):
-                self.send_now("cancel", Cancel(ts_ns=self.rig.now_ns, account=account, order_id=order_id))
+                self.send_now("cancel", Cancel(account=account, order_id=order_id))
 
     def clear_trades(self, form: Form) -> None:
         """`clear_trades`: those before are not expected."""
