@@ -69,8 +69,8 @@ class QuoteBasePlay(PeerPlay):
         lots = [*self.base.values(), *(read_exact(step, "qty") for step in self.steps if step.has("qty"))]
         tick_digits = count_decimals(prices) + FINER_TICKS
         lot_digits = max(count_decimals(lots) + FINER_LOTS, count_decimals(self.quote.values()) - tick_digits)
-        # entries may lie anywhere between nothing and what makes the poorest long's wallet zero
-        entries = [-self.quote[name] / base for name, base in self.base.items() if base > 0]
+        # a long may have entered where its wallet was zero, and a short may have to be closed near there
+        entries = [-self.quote[name] / base for name, base in self.base.items() if base]
         self.price_max = 2 * ceil(max([*prices, *entries]))
         self.tick, self.lot = Fraction(1, 10**tick_digits), Fraction(1, 10**lot_digits)
         self.unit = self.tick * self.lot
@@ -82,7 +82,7 @@ class QuoteBasePlay(PeerPlay):
             given = form.form("limits")
             limits = {name: read_exact(given, name) for name in LIMITS if given.has(name)}
             given.end()
-        is_part = "max_portion" in limits or "max_notional" in limits
+        self.is_part = "max_portion" in limits or "max_notional" in limits
         closing = [step for op, step in zip(self.ops, self.steps, strict=True) if op == "deleverage"]
         is_open = any(not self.needs_deficit(step) for step in closing)
         at_oracle = any(step.text("price", "bankruptcy", known=PRICES) == "oracle" for step in closing)
@@ -97,7 +97,7 @@ class QuoteBasePlay(PeerPlay):
             "shortfall": "refuse",
             "fund_loss_max": show_exact(limits.get("max_insurance_lost", Fraction(0))),
         }
-        if is_part:
+        if self.is_part:
             liquidation |= {
                 "size": "share",
                 "share": show_exact(limits.get("max_portion", Fraction(1))),
@@ -238,6 +238,10 @@ class QuoteBasePlay(PeerPlay):
             equity, maintenance = self.rig.exchanges[0].margin(self.numbers[name], 0)
             got = f"equity {show_exact(equity * self.unit)}, maintenance {show_exact(maintenance * self.unit)}"
             self.differ(f"liquidate {name}", "an account below maintenance", got)
+        following = zip(self.ops[self.step :], self.steps[self.step :], strict=True)
+        is_told = any(op == "deleverage" and step.fields.get("a") == name for op, step in following)
+        if self.of_account(events, name, ADL_STARTED) and not is_told:
+            self.differ(f"liquidate {name}", "what the book left to stay open", "ADL: the engine goes on by itself")
         self.note_flags(events)
 
     def deleverage(self, form: Form) -> None:
@@ -245,7 +249,7 @@ class QuoteBasePlay(PeerPlay):
         name = form.text("a", known=self.numbers)
         if form.has("qty"):
             self.differ(
-                f"deleverage {name}", "a part of the position", "the engine closes what the book left, all of it"
+                f"deleverage {name}", "a part of the position", "all that the book left: the engine does no less"
             )
         if not self.of_account(self.rig.events, name, LIQUIDATION_STARTED):
             self.close_now(name, form.text("price", "bankruptcy") == "oracle")
@@ -254,6 +258,7 @@ class QuoteBasePlay(PeerPlay):
         if form.flag("only_if_unfilled") and LIQUIDATION_FILL in kinds and ADL_STARTED not in kinds:
             self.flags.add("skipped_after_partial_fill")
             return
+        mine += self.close_rest(name)
         victims = {event.other for event in mine if event.kind == ADL_FILL}
         left = self.rig.position(self.numbers[name])["qty_lot"]
         order = form.items("order")
@@ -265,13 +270,23 @@ class QuoteBasePlay(PeerPlay):
             if self.numbers[victim] not in victims and is_opposite and is_passed:
                 self.flags.add(f"non_overlapping:{victim}")
 
+    def close_rest(self, name: str) -> list[Any]:
+        """Let the engine, which closes a step at a time, take the steps that are left; return the closes."""
+        number, mine = self.numbers[name], self.of_account(self.rig.events, name, ADL_FILL)
+        found: list[Any] = []
+        while self.is_part and mine and self.rig.position(number)["qty_lot"]:
+            self.rig.now_ns += COOLDOWN_NS
+            mine = self.of_account(self.send("deleverage", Clock()), name, ADL_FILL)
+            found += mine
+        return found
+
     def close_now(self, name: str, at_oracle: bool) -> None:
         """Have the engine close an account that was not liquidated: at a mark where it is, by what the book lacks.
 
         At the oracle's price the mark goes one step further, and ADL is at the mark before that.
         """
         events = self.apply_oracle()
-        quote, base = self.quote[name], self.base[name]
+        quote, base = self.holding(name)
         rate = 1 + self.rates["mmr"] if base < 0 else 1 - self.rates["mmr"]
         edge = quote / (-base * rate)  # equity is maintenance
         at, sign = floor(self.oracle / self.tick), 1 if base < 0 else -1
@@ -284,6 +299,14 @@ class QuoteBasePlay(PeerPlay):
         if not self.of_account(events, name, LIQUIDATION_STARTED):
             self.differ(f"deleverage {name}", "the engine to close it", "it is above maintenance")
         self.note_flags(events)
+
+    def holding(self, name: str) -> tuple[Fraction, Fraction]:
+        """Return an account's quote and base as they are now."""
+        if name not in self.assigned:
+            return self.quote[name], self.base[name]
+        held = self.rig.position(self.numbers[name])
+        money = self.rig.wallet(self.numbers[name]) - held["cost_quote"]
+        return money * self.unit, held["qty_lot"] * self.lot
 
     def of_account(self, events: list[Any], name: str, kind: int) -> list[Any]:
         """Return an account's events of a kind."""
@@ -307,9 +330,7 @@ class QuoteBasePlay(PeerPlay):
                 assert numbers
                 if name not in self.numbers:
                     numbers.refuse(name, f"unknown account, known: {', '.join(self.numbers)}")
-                held = self.rig.position(self.numbers[name])
-                money = self.rig.wallet(self.numbers[name]) - held["cost_quote"]
-                got = money * self.unit if field == "quote" else held["qty_lot"] * self.lot
+                got = self.holding(name)[field == "base"]
                 self.compare_near(numbers, name, f"{field}.{name}", got, exact=field == "base")
         if form.has("fund"):
             self.compare_near(form, "fund", "fund", self.rig.fund() * self.unit)
