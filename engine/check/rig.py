@@ -95,23 +95,11 @@ class Rig:
         return next((int(row[2]) for row in self.view.wallets if tuple(row[:2]) == (account, asset)), 0)
 
     def position(self, account: int, market: int = 0) -> dict[str, int]:
-        """Return a position: qty_lot, cost_quote, margin_quote, opened_seq, unrealised_quote."""
-        for row in self.view.positions:
-            if (row[0], row[1]) == (account, market):
-                qty_lot, cost_quote, margin_quote, opened_seq = map(int, row[2:6])
-                worth = self.value(market, self.mark(market), qty_lot) if qty_lot else cost_quote
-                return {
-                    "qty_lot": qty_lot,
-                    "cost_quote": cost_quote,
-                    "margin_quote": margin_quote,
-                    "opened_seq": opened_seq,
-                    "unrealised_quote": worth - cost_quote,
-                }
-        return dict.fromkeys(("qty_lot", "cost_quote", "margin_quote", "opened_seq", "unrealised_quote"), 0)
-
-    def value(self, market: int, price_tick: int, qty_lot: int) -> int:
-        """Return what a quantity is worth at a price, signed (NUM-002)."""
-        return price_tick * qty_lot * self.setup.markets[market].multiplier
+        """Return a position: qty_lot, cost_quote, margin_quote, opened_seq, unrealised_quote; flat: zeros."""
+        names = ("qty_lot", "cost_quote", "margin_quote", "opened_seq", "unrealised_quote")
+        table = self.exchanges[0].positions()
+        found = (table["account"] == account) & (table["market"] == market)
+        return {name: int(table[name][found].sum()) for name in names}
 
     def mark(self, market: int = 0) -> int:
         """Return a market's mark in ticks, 0 before the first."""
