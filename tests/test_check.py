@@ -179,6 +179,7 @@ def test_only(tmp_path, capsys):
         ('"marks": "101"', '"counts": {"mark": 2}', "counts.mark: expected 2, got 1"),
         ('"marks": "101"', '"digest": "00"', "digest: expected 00, got "),
         ('"marks": "101"', '"queue": {"long": ["anna"]}', "queue.long: expected ['anna'], got []"),
+        ('"marks": "101"', '"queue": {"short_lights": [5]}', "queue.short_lights: expected [5], got []"),
         (
             '"marks": "101"',
             '"events": [{"kind": "mark", "price": 100}]',
