@@ -476,6 +476,16 @@ class CompiledEngine:
 
         return int(find_bankruptcy_price(self.box, account, market))
 
+    def measure_margin(self, account: int, market: int) -> tuple[int, int]:
+        """Return (equity, maintenance) of the domain of an account's position in a market.
+
+        Source: MARGIN-001.
+        """
+        from engine.kernels.query import measure_margin
+
+        equity, maintenance = measure_margin(self.box, account, market)
+        return int(equity), int(maintenance)
+
     def dump(self) -> dict[str, NDArray[Any]]:
         """Return the arrays, without the scratch space between commands."""
         scratch = {"pending", "touched", "triggers", "queue", "stage"}

@@ -59,6 +59,9 @@ class Engine(Protocol):
     def find_bankruptcy_price(self, account: int, market: int) -> int:
         """Return a position's bankruptcy price in ticks, for display."""
 
+    def measure_margin(self, account: int, market: int) -> tuple[int, int]:
+        """Return (equity, maintenance) of the domain of an account's position in a market."""
+
     def dump(self) -> dict[str, NDArray[Any]]:
         """Return the engine's state as named arrays."""
 
@@ -117,6 +120,10 @@ class ReferenceEngine:
     def find_bankruptcy_price(self, account: int, market: int) -> int:
         """Return a position's bankruptcy price in ticks, for display."""
         return self.inner.bankruptcy_price(account, market)
+
+    def measure_margin(self, account: int, market: int) -> tuple[int, int]:
+        """Return (equity, maintenance) of the domain of an account's position in a market."""
+        return self.inner.margin(account, market)
 
     def dump(self) -> dict[str, NDArray[Any]]:
         """Return the state as one array of MessagePack bytes."""
@@ -327,6 +334,14 @@ class Exchange:
         Source: MARGIN-005.
         """
         return self.engine.find_bankruptcy_price(account, market)
+
+    def margin(self, account: int, market: int) -> tuple[int, int]:
+        """Return (equity_quote, maintenance_quote) of the domain an account's position in a market belongs to.
+
+        Without an open position there: its cross domain in the market's asset.  (0, 0) for the outside and for accounts
+        that never were.  Source: MARGIN-001.
+        """
+        return self.engine.measure_margin(account, market)
 
     def liquidation_map(self, market: int) -> Table:
         """Return what would be liquidated at which mark, this market's mark moving alone.

@@ -1,4 +1,5 @@
-"""Scenarios of others, restated with exact numbers and run against this exchange and its formulas."""
+"""`perp check`: scenarios with their expectations, ours and other projects', played on the real exchange."""
 
-from engine.check.formula import evaluate as evaluate
-from engine.check.formula import is_close as is_close
+from engine.check.run import Result, ScenarioFile, summarise
+
+__all__ = ["Result", "ScenarioFile", "summarise"]

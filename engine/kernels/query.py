@@ -8,7 +8,15 @@ from engine.kernels.book import best_opposite, step_away
 from engine.kernels.box import open_box
 from engine.kernels.heap import pop_heap
 from engine.kernels.ladder import find_level
-from engine.kernels.margin import domain_of, find_position, measure_domain, share_of, show_bankruptcy, value_at_mark
+from engine.kernels.margin import (
+    cross_code,
+    domain_of,
+    find_position,
+    measure_domain,
+    share_of,
+    show_bankruptcy,
+    value_at_mark,
+)
 from engine.kernels.queue import build_queue
 from engine.layout import NIL
 
@@ -142,3 +150,21 @@ def find_bankruptcy_price(box, account, market):
         return np.int64(0)
     worth = value_at_mark(st, slot) - share_of(st, slot)
     return show_bankruptcy(st, market, worth, st.positions[slot]["qty_lot"])
+
+
+@kernel
+def measure_margin(box, account, market):
+    """Return (equity, maintenance) of the domain of an account's position in a market, (0, 0) for the outside.
+
+    Source: MARGIN-001.
+    """
+    st = open_box(box)
+    if account <= EXTERNAL or account >= len(st.accounts):
+        return np.int64(0), np.int64(0)
+    slot = find_position(st, account, market)
+    if slot == NIL or st.positions[slot]["qty_lot"] == 0:
+        code = cross_code(st, account, np.int64(st.markets[market]["asset"]))
+    else:
+        code = domain_of(st, slot)
+    equity, maintenance, _ = measure_domain(st, code)
+    return equity, maintenance

@@ -38,6 +38,9 @@ from engine.reference.ledger import (
 )
 from engine.reference.margin import (
     Domain,
+    compute_equity,
+    compute_maintenance,
+    domain_of,
     find_bankruptcy_price,
     find_liquidation_price,
 )
@@ -248,6 +251,18 @@ class ReferenceExchange:
         Source: MARGIN-005.
         """
         return find_bankruptcy_price(self.state, account, market)
+
+    def margin(self, account: int, market: int) -> tuple[int, int]:
+        """Return (equity, maintenance) of the domain of a position, (0, 0) for the outside and for no account.
+
+        Source: MARGIN-001.
+        """
+        state = self.state
+        if account not in state.list_accounts():
+            return 0, 0
+        is_open = (account, market) in state.positions and state.position(account, market).qty_lot != 0
+        domain = domain_of(state, account, market) if is_open else Domain(account, state.rules(market).asset, -1)
+        return compute_equity(state, domain), compute_maintenance(state, domain)
 
     # ------------------------------------------------------------ saved states
 

@@ -139,6 +139,7 @@ class MirrorMachine(RuleBasedStateMachine):
                 price = fast.find_liquidation_price(account, market)
                 assert price == plain.find_liquidation_price(account, market)
                 assert fast.find_bankruptcy_price(account, market) == plain.find_bankruptcy_price(account, market)
+                assert fast.measure_margin(account, market) == plain.measure_margin(account, market)
 
 
 TestMirrorMachine = MirrorMachine.TestCase

@@ -16,6 +16,10 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import engine
+from engine.cli.arguments import positive
+from engine.cli.bench import add_bench
+from engine.cli.check import add_check
+from engine.cli.warm import COMPILE_SECONDS, compile_kernels, find_kernels, load_kernels
 from engine.errors import ConfigError, DataError, EngineError
 
 if TYPE_CHECKING:
@@ -23,14 +27,14 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 USAGE = 2
-DOCS = Path(__file__).parent / "docs"
+PACKAGE = Path(__file__).parents[1]
+DOCS = PACKAGE / "docs"
 DEMO_PLACES = (
-    Path(__file__).parent / "_demo",  # in a wheel
-    Path(__file__).parents[1] / "replay_data" / "synthetic_btc",  # in a source checkout
+    PACKAGE / "_demo",  # in a wheel
+    PACKAGE.parent / "replay_data" / "synthetic_btc",  # in a source checkout
 )
 DEMO_FUND = "1000000"
 DEMO_OUT = Path("runs") / "demo"
-COMPILE_SECONDS = 40  # about, on two slow cores
 DEMO_TEXT = """\
 A made-up BTCUSDT market, recorded for ninety seconds as a venue would record it: book, trades, mark, index, funding.
 On it two thousand leveraged accounts, and an insurance fund; then the price falls by a sixth and depth goes away.
@@ -78,7 +82,8 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _add_demo(verbs)
     _add_replay(verbs)
-    _add_bench(verbs)
+    add_check(verbs)
+    add_bench(verbs)
     inspect = verbs.add_parser("inspect", help="say what a tape holds")
     inspect.add_argument("tape", nargs="+", type=Path, metavar="TAPE", help="files or folders")
     inspect.add_argument(
@@ -117,59 +122,6 @@ def _add_demo(verbs: Any) -> None:
     demo.set_defaults(verb=run_demo)
 
 
-def _add_bench(verbs: Any) -> None:
-    bench = verbs.add_parser("bench", help="time the engine on a workload anybody can make")
-    kinds = bench.add_subparsers(title="benchmarks", metavar="WHAT", required=True)
-    matching = kinds.add_parser("matching", help="the public matching challenge: message rates and report hashes")
-    matching.add_argument(
-        "--scenario", action="append", metavar="S", help="one of the challenge's; repeat; default all"
-    )
-    matching.add_argument("--seed", type=int, default=23, metavar="N", help="default %(default)s, the published one")
-    matching.add_argument("--count", type=_positive, default=1_000_000, metavar="N", help="new orders")
-    matching.add_argument("--repeat", type=_positive, default=5, metavar="N", help="timed runs (default %(default)s)")
-    matching.add_argument("--workload", type=Path, metavar="FILE", help="a dump of the challenge instead of scenarios")
-    matching.add_argument("--canonical", type=Path, metavar="FILE", help="write the canonical reports of the last run")
-    _end_bench(matching, run_bench_matching)
-    latency = kinds.add_parser("latency", help="the same messages at 10 to 90 % of capacity: how long each one waits")
-    latency.add_argument(
-        "--scenario", default="normal", metavar="S", help="one of the challenge's (default %(default)s)"
-    )
-    latency.add_argument("--seed", type=int, default=23, metavar="N", help="of workload and arrivals (%(default)s)")
-    latency.add_argument("--count", type=_positive, default=1_000_000, metavar="N", help="new orders")
-    latency.add_argument(
-        "--load",
-        action="append",
-        type=_percent,
-        metavar="P",
-        help="per cent of capacity; repeat; default 10, 20 ... 90",
-    )
-    latency.add_argument(
-        "--arrivals", choices=("poisson", "even"), default="poisson", help="gaps between messages (default %(default)s)"
-    )
-    latency.add_argument(
-        "--batch", type=_positive, default=4096, metavar="N", help="the most messages per call (default %(default)s)"
-    )
-    _end_bench(latency, run_bench_latency)
-    risk = kinds.add_parser("risk", help="the chain behind a fill with many accounts: what each part of it costs")
-    risk.add_argument(
-        "--only", action="append", metavar="FIGURE", help="marks, pops, loop, crash, adl, funding, threads"
-    )
-    risk.add_argument("--accounts", type=_positive, default=1_000_000, metavar="N", help="the largest crowd")
-    risk.add_argument("--count", type=_positive, default=1_000_000, metavar="N", help="new orders of the order flow")
-    _end_bench(risk, run_bench_risk)
-    step = kinds.add_parser("step", help="where the time of commands goes: matching, margin, triggers, events ...")
-    step.add_argument("--count", type=_positive, default=200_000, metavar="N", help="new orders (default %(default)s)")
-    step.add_argument(
-        "--accounts", type=_positive, default=20_000, metavar="N", help="in each workload (default %(default)s)"
-    )
-    _end_bench(step, run_bench_step)
-
-
-def _end_bench(parser: Any, verb: Callable[[argparse.Namespace], int]) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
-    parser.set_defaults(verb=verb)
-
-
 def _add_replay(verbs: Any) -> None:
     replay = verbs.add_parser("replay", help="run a recorded tape, with a population and a shock on top")
     replay.add_argument("tape", nargs="+", type=Path, metavar="TAPE", help="Tardis CSV files, or folders of them")
@@ -194,26 +146,12 @@ def _add_replay(verbs: Any) -> None:
     )
     replay.add_argument("--out", type=Path, metavar="DIR", help="run directory; without it nothing is written")
     replay.add_argument("--seed", type=int, metavar="N", help="overrides the population's seed")
-    replay.add_argument("--accounts-max", type=_positive, metavar="N", help="accounts there is room for")
-    replay.add_argument("--positions-max", type=_positive, metavar="N", help="positions there is room for")
-    replay.add_argument("--orders-max", type=_positive, metavar="N", help="resting orders there is room for")
-    replay.add_argument("--until-seq", type=_positive, metavar="N", help="stop after this many commands")
+    replay.add_argument("--accounts-max", type=positive, metavar="N", help="accounts there is room for")
+    replay.add_argument("--positions-max", type=positive, metavar="N", help="positions there is room for")
+    replay.add_argument("--orders-max", type=positive, metavar="N", help="resting orders there is room for")
+    replay.add_argument("--until-seq", type=positive, metavar="N", help="stop after this many commands")
     _add_output(replay)
     replay.set_defaults(verb=run_replay)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
-    return number
-
-
-def _percent(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 99:
-        raise argparse.ArgumentTypeError(f"expected 1 to 99 (at 100 the queue only grows), got {text}")
-    return number
 
 
 # ---------------------------------------------------------------- replay and demo
@@ -327,7 +265,7 @@ def _execute(plan: "Plan", options: argparse.Namespace) -> "Run":
     from engine.replay import run_replay as run
 
     if plan.engine == "compiled":
-        _load_kernels()
+        load_kernels()
     is_shown = options.progress or (sys.stderr.isatty() and not options.json)
     progress = Progress() if is_shown else None
     try:
@@ -385,67 +323,6 @@ def find_demo() -> Path:
 
 
 # ---------------------------------------------------------------- the house
-
-
-def find_kernels() -> tuple[Path, int]:
-    """Return where machine code is kept for these sources, and how many files of it there are."""
-    import importlib
-
-    import numba
-
-    importlib.import_module("engine._jit")  # sets the folder
-    folder = Path(numba.config.CACHE_DIR)  # type: ignore[attr-defined]
-    return folder, sum(1 for _ in folder.rglob("*.nbc"))
-
-
-def compile_kernels(*, is_all: bool = True) -> float:
-    """Compile or load the kernels, by using them once; return the seconds it took.
-
-    Parameters
-    ----------
-    is_all : bool
-        Those that answer questions about an exchange too, not only the one that runs it.
-    """
-    from decimal import Decimal
-
-    import numpy as np
-
-    from engine.bench.matching import make_engine, run_workload
-    from engine.codes import LEVEL
-    from engine.contract import Market, Tier
-    from engine.exchange import Exchange
-    from engine.layout import COMMAND, MESSAGE, REPORT
-
-    started = perf_counter()
-    tier = Tier(floor=Decimal(0), initial=Decimal("0.01"), maintenance=Decimal("0.005"))
-    market = Market(symbol="WARM", tick_size=Decimal("0.1"), lot_size=Decimal("0.001"), tiers=(tier,))
-    exchange = Exchange([market])
-    # More levels than an exchange starts with room for, so that growing is compiled too.
-    rows = np.zeros(1_000 if is_all else 1, COMMAND)
-    rows["kind"], rows["side"], rows["qty_lot"] = LEVEL, 1, 1
-    rows["price_tick"] = np.arange(1, len(rows) + 1)
-    exchange.apply(rows)
-    if is_all:
-        exchange.adl_queue(0, 1)
-        exchange.liquidation_price(0, 0)
-        exchange.bankruptcy_price(0, 0)
-        exchange.depth(0, 1)
-        run_workload(make_engine(), np.ones(1, MESSAGE), np.zeros(4, REPORT))
-    return perf_counter() - started
-
-
-def _load_kernels() -> None:
-    """Load the kernels before anything is timed; where they have to be compiled first, say so."""
-    from engine._jit import JIT_DISABLED
-
-    if JIT_DISABLED:
-        return
-    folder, count = find_kernels()
-    if not count:
-        print(f"perp: compiling the kernels once, about {COMPILE_SECONDS} s ...", file=sys.stderr, flush=True)
-    seconds = compile_kernels(is_all=not count)
-    if not count:
-        print(f"perp: compiled in {seconds:.1f} s, kept in {folder}", file=sys.stderr, flush=True)
 
 
 def _print_facts(facts: dict[str, Any], is_json: bool) -> int:
@@ -582,105 +459,3 @@ def find_rule(spec: str, name: str) -> str | None:
         if found or line.startswith(f"**{name}**"):
             found.append(line)
     return "\n".join(found).strip() or None
-
-
-# ---------------------------------------------------------------- bench
-
-
-def run_bench_matching(options: argparse.Namespace) -> int:
-    """Run the matching challenge; exit status 1 where a published hash is not reproduced.
-
-    Source: MATCH-001, CLI-002.
-    """
-    from engine.bench.matching import bench_matching
-
-    rows = bench_matching(
-        scenarios=options.scenario,
-        seed=options.seed,
-        count=options.count,
-        repeat=options.repeat,
-        workload=options.workload,
-        canonical=options.canonical,
-    )
-    shown = []
-    for row in rows:
-        shown.append(row)
-        if not options.json:
-            verdict = {True: "published hash", False: "NOT the published hash", None: "nothing published"}
-            rate, best = row["messages_per_s"] / 1e6, row["best_messages_per_s"] / 1e6
-            print(
-                f"{row['scenario']:<12} {row['messages']:>9,} messages {rate:6.1f} M/s (best {best:.1f})  "
-                f"{row['sha256'][:16]}  {verdict[row['published']]}"
-            )
-    if options.json:
-        print(json.dumps({"schema": 1, "scenarios": shown}))
-    return int(any(row["published"] is False for row in shown))
-
-
-def run_bench_latency(options: argparse.Namespace) -> int:
-    """Time messages at given rates; exit status 1 where a run's reports are not those of an undisturbed one.
-
-    Source: CLI-002.
-    """
-    from engine.bench import latency
-
-    facts, rows = latency.bench_latency(
-        scenario=options.scenario,
-        seed=options.seed,
-        count=options.count,
-        loads=options.load or latency.LOADS,
-        arrivals=options.arrivals,
-        batch_max=options.batch,
-    )
-    if not options.json:
-        print(latency.format_facts(facts))
-        print(latency.format_titles("latency in us, from when a message was due", latency.COLUMNS))
-    shown = []
-    for row in rows:
-        shown.append(row)
-        if not options.json:
-            print(latency.format_latency(row), flush=True)
-    if options.json:
-        print(json.dumps({"schema": 1, **facts, "loads": shown}))
-    else:
-        print("\n" + latency.format_titles("service time in us, without the wait: what coordinated omission shows", ()))
-        print("\n".join(map(latency.format_service, shown)))
-    return int(not all(row["same_reports"] for row in shown))
-
-
-def run_bench_risk(options: argparse.Namespace) -> int:
-    """Time the chain behind a fill.
-
-    Source: CLI-002.
-    """
-    from engine.bench.risk import bench_risk, format_figure
-
-    facts: dict[str, Any] = {"schema": 1, "accounts": options.accounts}
-    for name, found in bench_risk(options.only, options.accounts, options.count):
-        facts |= {key: value for key, value in found.items() if key != "rows"} | {name: found["rows"]}
-        if not options.json:
-            print(format_figure(name, found), flush=True)
-    if options.json:
-        print(json.dumps(facts))
-    return 0
-
-
-def run_bench_step(options: argparse.Namespace) -> int:
-    """Time three workloads phase by phase; in the instrumented build, which it calls, print that build's figures.
-
-    Source: CLI-002.
-    """
-    from engine._jit import PROFILED
-    from engine.bench import step
-
-    _load_kernels()
-    if PROFILED:
-        print(json.dumps(step.run_instrumented(options.count, options.accounts)))
-        return 0
-    found = step.bench_step(options.count, options.accounts)
-    if options.json:
-        print(json.dumps({"schema": 1, **found}))
-        return 0
-    print(f"{found['accounts']:,} accounts; a probe costs {found['probe_cycles']} cycles, which are subtracted\n")
-    print("\n".join(map(step.format_table, found["workloads"])), end="")
-    return 0
