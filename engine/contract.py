@@ -15,7 +15,8 @@ import msgspec
 
 from engine.codes import MARKETS_MAX, POLICIES, PPM, PRICE_MAX_LIMIT, TIERS_MAX, VALUE_MAX
 from engine.errors import ConfigError
-from engine.units import count_units, rate_to_ppm
+from engine.units import count_units, leverage_to_rate, rate_to_ppm
+from engine.venues import merge_tables, read_venue
 
 DEFAULT_PRICE_MAX_TICK = (1 << 24) - 1
 
@@ -322,8 +323,8 @@ def _build_rules(market: Market, path: str, asset: int, fund: int) -> MarketRule
 def load_market(path: str | Path) -> Market:
     """Read one market from a TOML file.
 
-    `tiers` may be the name of a JSON file beside it holding a Binance `leverageBracket` answer or a ccxt
-    leverage-tier answer, taken as it is.
+    `venue` may name a preset, over which the rest of the file is laid (VENUE-001).  `tiers` may be the name of a JSON
+    file beside it holding a Binance `leverageBracket` answer or a ccxt leverage-tier answer, taken as it is.
 
     Raises
     ------
@@ -337,6 +338,12 @@ def load_market(path: str | Path) -> Market:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not valid TOML: {error}") from error
+    venue = raw.pop("venue", None)
+    if venue is not None:
+        try:
+            raw = merge_tables(read_venue(venue).fill(), raw)
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {error}") from error
     if isinstance(raw.get("tiers"), str):
         raw["tiers"] = load_tiers(file.parent / raw["tiers"], str(raw.get("symbol", "")))
     try:
@@ -391,9 +398,11 @@ def _read_bracket(row: Mapping[str, Any]) -> dict[str, Any]:
         floor, rate, top = source["notionalFloor"], source["maintMarginRatio"], source["initialLeverage"]
     else:
         floor, rate, top = source["minNotional"], source["maintenanceMarginRate"], source["maxLeverage"]
-    leverage = Decimal(str(top))
-    initial = (Decimal(1) / leverage).quantize(Decimal(1) / PPM, rounding="ROUND_CEILING")
-    tier = {"floor": Decimal(str(floor)), "initial": initial, "maintenance": Decimal(str(rate))}
+    tier = {
+        "floor": Decimal(str(floor)),
+        "initial": leverage_to_rate(str(top)),
+        "maintenance": Decimal(str(rate)),
+    }
     if source.get("cum") is not None:
         tier["deduction"] = Decimal(str(source["cum"]))
     return tier

@@ -51,6 +51,11 @@ def rate_to_ppm(rate: Decimal, what: str) -> int:
     return count_units(rate, Decimal(1) / PPM, what)
 
 
+def leverage_to_rate(leverage: int | str | Decimal) -> Decimal:
+    """Return the initial rate of a highest leverage: 1 / leverage, rounded up to a whole part per million."""
+    return (1 / parse_decimal(leverage)).quantize(Decimal(1) / PPM, rounding="ROUND_CEILING")
+
+
 def format_units(count: int, unit: Decimal) -> str:
     """Return `count` times `unit` as plain decimal text, with the decimals of the unit."""
     return format((Decimal(count) * unit).quantize(unit), "f")
