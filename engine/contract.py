@@ -44,7 +44,8 @@ from engine.policies import (
     to_ppm,
     to_units,
 )
-from engine.units import parse_decimal
+from engine.units import leverage_to_rate, parse_decimal
+from engine.venues import merge_tables, read_venue
 
 DEFAULT_PRICE_MAX_TICK = (1 << 24) - 1
 Tiers = tuple[tuple[int, int, int, int], ...]  # floor_quote, initial_ppm, maintenance_ppm, deduction_quote
@@ -571,8 +572,9 @@ def _grid_of(rules: MarketRules) -> tuple[tuple[int, ...], int, int]:
 def load_market(path: str | Path) -> Market:
     """Read one market from a TOML file.
 
-    `tiers`, or a table of `tier_tables`, may be the name of a JSON file beside it holding a Binance `leverageBracket`
-    answer or a ccxt leverage-tier answer, taken as it is.
+    `venue` may name a preset, over which the rest of the file is laid (VENUE-001).  `tiers`, or a table of
+    `tier_tables`, may be the name of a JSON file beside it holding a Binance `leverageBracket` answer or a ccxt
+    leverage-tier answer, taken as it is.
 
     Raises
     ------
@@ -586,6 +588,12 @@ def load_market(path: str | Path) -> Market:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not valid TOML: {error}") from error
+    venue = raw.pop("venue", None)
+    if venue is not None:
+        try:
+            raw = merge_tables(read_venue(venue).fill(), raw)
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {error}") from error
     if isinstance(raw.get("tiers"), str):
         raw["tiers"] = load_tiers(file.parent / raw["tiers"], str(raw.get("symbol", "")))
     if isinstance(raw.get("tier_tables"), list):
@@ -656,10 +664,7 @@ def _read_bracket(row: Mapping[str, Any]) -> dict[str, Any]:
         floor, rate, top = source["notionalFloor"], source["maintMarginRatio"], source["initialLeverage"]
     else:
         floor, rate, top = source["minNotional"], source["maintenanceMarginRate"], source["maxLeverage"]
-    leverage = parse_decimal(str(top))
-    if leverage <= 0:
-        raise ValueError(f"expected a leverage above 0, got {top}")
-    initial = (Decimal(1) / leverage).quantize(Decimal(1) / PPM, rounding="ROUND_CEILING")
+    initial = leverage_to_rate(str(top))
     tier = {"floor": parse_decimal(str(floor)), "initial": initial, "maintenance": parse_decimal(str(rate))}
     if source.get("cum") is not None:
         tier["deduction"] = parse_decimal(str(source["cum"]))

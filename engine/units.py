@@ -51,6 +51,20 @@ def rate_to_ppm(rate: Decimal, what: str) -> int:
     return count_units(rate, Decimal(1) / PPM, what)
 
 
+def leverage_to_rate(leverage: int | str | Decimal) -> Decimal:
+    """Return the initial rate of a highest leverage: 1 / leverage, rounded up to a whole part per million.
+
+    Raises
+    ------
+    ValueError
+        If the leverage is not a number above 0.
+    """
+    number = parse_decimal(leverage)
+    if number <= 0:
+        raise ValueError(f"expected a leverage above 0, got {leverage}")
+    return (1 / number).quantize(Decimal(1) / PPM, rounding="ROUND_CEILING")
+
+
 def format_units(count: int, unit: Decimal) -> str:
     """Return `count` times `unit` as plain decimal text, with the decimals of the unit."""
     return format((Decimal(count) * unit).quantize(unit), "f")
