@@ -12,6 +12,7 @@ from engine.codes import (
     FUND_HELD,
     FUND_SHORT,
     ISOLATED,
+    LINEAR,
     PPM,
     PRICE_BANKRUPTCY,
     PRICE_PREVIOUS,
@@ -163,7 +164,8 @@ class Closings(Stages):
         """Return the tick at which the rest is deleveraged, 0 for its bankruptcy value (ADL-005, ADL-017, ADL-018)."""
         rules, mark = self._rules(closing.market), self.marks[closing.market]
         value = closing.sign * self._value(closing.market, mark, closing.left)
-        is_far = abs(closing.value - value) * PPM > abs(value) * rules.adl_within_ppm
+        base = value if rules.kind == LINEAR else closing.value
+        is_far = abs(closing.value - value) * PPM > abs(base) * rules.adl_within_ppm
         if rules.adl_price == PRICE_BANKRUPTCY or (rules.adl_price == PRICE_WITHIN and not is_far):
             return 0
         before = self.previous_marks[closing.market] if rules.adl_price == PRICE_PREVIOUS else 0

@@ -16,6 +16,7 @@ from engine.codes import (
     FUND_HELD,
     FUND_SHORT,
     ISOLATED,
+    LINEAR,
     PPM,
     PRICE_BANKRUPTCY,
     PRICE_PREVIOUS,
@@ -51,7 +52,9 @@ def choose_price(st, market, lots, worth_quote):
         return rules["previous_tick"]
     if rules["adl_price"] == PRICE_WITHIN:
         value = value_at(st, market, mark_tick, lots)
-        if abs(worth_quote - value) <= mul_div_floor(abs(value), rules["adl_within_ppm"], PPM):
+        # a distance of prices: an inverse value is one over its price
+        base = value if rules["kind"] == LINEAR else worth_quote
+        if abs(worth_quote - value) <= mul_div_floor(abs(base), rules["adl_within_ppm"], PPM):
             return np.int64(0)
     return mark_tick
 

@@ -14,6 +14,7 @@ from engine.codes import (
     HOUSE,
     ISOLATED,
     LIGHTS_QUANTITY,
+    LINEAR,
     PPM,
     PRICE_BANKRUPTCY,
     PRICE_PREVIOUS,
@@ -144,7 +145,8 @@ def choose_price(state: State, closing: Closing) -> int:
         return state.previous_marks[market] or state.marks[market]
     if rules.adl_price == PRICE_WITHIN:
         value = compute_value(state, market, state.marks[market], closing.sign * closing.left_lot)
-        if abs(closing.bankruptcy_quote - value) * PPM <= rules.adl_within_ppm * abs(value):
+        base = value if rules.kind == LINEAR else closing.bankruptcy_quote  # an inverse value is one over its price
+        if abs(closing.bankruptcy_quote - value) * PPM <= rules.adl_within_ppm * abs(base):
             return 0
     return state.marks[market]
 
