@@ -180,8 +180,8 @@ class CompiledEngine:
         A longer one costs nothing until it is written to; one that was written to need not be found again.
         """
         for at in range(len(self._lent)):
-            # held by the list and by the call itself: whoever has a slice of it holds it too
-            if len(self._lent[at]) > len(self.events) and sys.getrefcount(self._lent[at]) <= 2:
+            # its memory is held by itself and by the call: whoever has a slice of it holds the memory, not the buffer
+            if len(self._lent[at]) > len(self.events) and sys.getrefcount(self._lent[at].base) <= 2:
                 self.events = self._lent.pop(at)
                 break
         if len(self.events) < count:
