@@ -37,7 +37,7 @@ from engine.kernels.margin import (
     value_at_mark,
 )
 from engine.kernels.queue import refresh_domain
-from engine.kernels.tables import put_in_force, widen
+from engine.kernels.tables import find_reach, ladder_of, note_size, put_in_force
 from engine.layout import CALLED, NIL, PENDING, TOUCHED, UNEASY
 
 
@@ -85,12 +85,6 @@ def suspect(st, code):
     write_flags(st, code, flags | PENDING)
 
 
-@inlined
-def ladder_of(st, market, table):
-    """Return the index of the trigger ladder of a market's tier table."""
-    return market * 2 + 1 if table == 0 else np.int64(st.markets[market]["ladders_at"]) + table - 1
-
-
 @helper
 def take_down(st, slot):
     """Take a position off its trigger ladder, if it hangs."""
@@ -116,7 +110,10 @@ def hang_up(st, slot, tick):
     position["hung"] = side
     position["hung_lot"] = abs(position["qty_lot"])
     position["table"] = table
-    hang_node(st, ladder_of(st, market, table), st.positions, slot, side, position["hung_lot"])
+    ladder = ladder_of(st, market, table)
+    if st.markets[market]["table_count"] > 1:
+        note_size(st.ladders[ladder], position["hung_lot"])
+    hang_node(st, ladder, st.positions, slot, side, position["hung_lot"])
 
 
 @helper
@@ -445,8 +442,8 @@ def pop_crossed(st, market):
         ladder = st.ladders[index]
         low = rules["mark_tick"]
         high = low
-        if ladder["wide_ppm"] > 0:
-            low, high = widen(st, market, ladder["wide_ppm"])
+        if rules["table_count"] > 1:
+            low, high = find_reach(st, market, table)
         while ladder["best_bid"] >= low:
             pop_best(st, index, ladder["best_bid"])
         while ladder["best_ask"] <= high:
