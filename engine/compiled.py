@@ -58,8 +58,8 @@ class Capacity(NamedTuple):
     """How far the exchange may grow; arrays start small and double as needed.
 
     Account 0 and its position in every market count.  A command begins only where an order and a position would find
-    room, so the last of either stays empty.  Raise the one a `CapacityError` names.  Memory per unit: account 8 + 104
-    per asset, position 128 + 80, order 64 + 32 bytes.
+    room, so the last of either stays empty.  Raise the one a `CapacityError` names.  Memory per unit: account 8 + 112
+    per asset, position 128 + 88, order 64 + 32 bytes.
     """
 
     accounts_max: int = 16_777_216
