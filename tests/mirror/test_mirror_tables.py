@@ -248,7 +248,7 @@ def test_who_stood_on_the_edge_of_the_range_is_not_forgotten(lot, edge, back, ki
 
 
 def test_who_needs_nothing_hangs_on_the_edge():
-    """A long whose collateral is its whole value hangs at the lowest price, a short with much at the highest.
+    """A long whose collateral is more than its value hangs at the lowest price, a short with much at the highest.
 
     So a stricter table finds them without a pass over all; where there is one table they hang nowhere.
 
@@ -256,7 +256,7 @@ def test_who_needs_nothing_hangs_on_the_edge():
     """
     for tables, found in (((LAX, STRICT), [1, 400]), ((LAX,), [0, 0])):
         twins = Twins(build_setup([make_market(*tables)]))
-        assign(twins, 1, BUY, 10, 1_000)
+        assign(twins, 1, BUY, 10, 1_200)
         assign(twins, 2, SELL, 10, 9_000)
         rows = twins.fast.state.positions
         assert [int(row["price_tick"]) for row in rows if row["account"] and row["qty_lot"]] == found
