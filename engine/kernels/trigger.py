@@ -116,7 +116,7 @@ def hang_up(st, slot, tick):
     hang_node(st, ladder, st.positions, slot, side, position["hung_lot"])
 
 
-@helper
+@hot
 def hang_near(st, slot, tick):
     """Hang a position under a price, at least a tick from the mark; nowhere if no mark can get there.
 
