@@ -14,6 +14,7 @@ from engine.codes import (
     BAD_AMOUNT,
     CROSS,
     EXTERNAL,
+    ISOLATED,
     LINEAR,
     MARK_LAST,
     MARK_MOVED,
@@ -369,13 +370,14 @@ def watch(st, code):
 def suspect_uneasy(st):
     """Have the next trigger round look at the domains that a mark in their favour could bring a call.
 
-    Source: MARGIN-010.
+    A position may have been closed since, and be cross by now.  Source: MARGIN-010.
     """
     head = st.head[0]
     for at in range(head["uneasy_count"]):
         code = st.uneasy[at]
         write_flags(st, code, read_flags(st, code) & ~UNEASY)
-        suspect(st, code)
+        if code & 1 or st.positions[code >> 1]["mode"] == ISOLATED:
+            suspect(st, code)
     head["uneasy_count"] = 0
 
 

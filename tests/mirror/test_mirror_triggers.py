@@ -180,6 +180,25 @@ def test_a_mark_in_favour_may_bring_a_call():
     assert twins.kinds["margin_call"] == 1
 
 
+def test_who_was_watched_may_have_changed_its_margin_mode():
+    """An isolated long a unit above its call is closed, its mode changed, and opened again as cross: it stands well.
+
+    Source: MARGIN-010, MARGIN-008.
+    """
+    twins = assign_one("2", "0.025", 160, 400)
+    mode = {"kind": codes.SET_MARGIN_MODE, "account": 2}
+    order = {"side": BUY, "qty_lot": 1, "price_tick": 160, "account": 2}
+    twins.apply(Command(amount_quote=1, **mode))
+    twins.apply(Command(kind=codes.ASSIGN, amount_quote=8, **order))
+    twins.apply(Command(kind=codes.LEVEL, side=BUY, price_tick=160, qty_lot=1))
+    close = {"kind": codes.PLACE, "account": 2, "order_id": 1, "qty_lot": 1, "price_tick": 160}
+    twins.apply(Command(side=SELL, flags=codes.REDUCE_ONLY, **close))
+    twins.apply(Command(amount_quote=0, **mode))
+    twins.apply(Command(kind=codes.ASSIGN, amount_quote=300, **order))
+    twins.apply(Command(kind=codes.MARK, price_tick=161))
+    assert not twins.kinds["liquidation_started"] + twins.kinds["margin_call"] + twins.kinds["rejected"]
+
+
 @pytest.mark.parametrize("call", ["3", "5", "8", "12"])
 def test_calls_at_many_times_the_requirement_come_at_the_exact_tick(call):
     """Rounding a requirement up counts as often as it is asked: tick by tick the call comes when the scan says so.
