@@ -70,7 +70,7 @@ class Capacity(NamedTuple):
 
     Account 0 and its position in every market count, and the house's where there is one.  A command begins only where
     an order and a position would find room, so the last of either stays empty.  Raise the one a `CapacityError` names.
-    Memory per unit: account 8 + 104 per asset, position 128 + 80, order 64 + 32 bytes.
+    Memory per unit: account 8 + 112 per asset, position 128 + 88, order 64 + 32 bytes.
     """
 
     accounts_max: int = 16_777_216

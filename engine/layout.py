@@ -161,7 +161,11 @@ LADDER = np.dtype(
         ("page_offset", "<i8"),  # this ladder's part of `pages`
         ("word_offset", "<i8"),  # this ladder's part of `words`, three summaries after each other
         ("word_counts", "<i8", (3,)),
-        ("wide_ppm", "<i8"),  # triggers: what the table in force may ask beyond this ladder's, of a notional (TIER-003)
+        # triggers of a tier table that is not in force (TIER-003)
+        ("most_lot", "<i8"),  # the largest that hangs here, or did since it was empty
+        ("wide_ppm", "<i8"),  # the most that the table in force asks beyond this ladder's, of a notional
+        ("slope_ppm", "<i8"),  # what a unit of value moves a position's slack by, at least
+        ("valid_quote", "<i8"),  # the notional up to which both are true
     ]
 )
 

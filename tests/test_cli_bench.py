@@ -117,7 +117,7 @@ def test_bench_risk(capsys):
     assert main(["bench", "risk", "--accounts", "2000", "--count", "500", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     keys = "mark_flat_ratio needless_pops_per_mark loop_over_matching us_per_liquidation bytes_per_account"
-    more = "adl_heap_ms adl_victim_us funding_ms thread_scaling"
+    more = "adl_heap_ms adl_victim_us funding_ms thread_scaling tiers_ms"
     assert set(found) >= {*keys.split(), *more.split(), *engine.bench.risk.FIGURES}
     assert [row["liquidations"] for row in found["crash"]] == [200, 200]
     assert [row["payments"] for row in found["funding"]] == [2_001, 2_001]  # the outside pays too

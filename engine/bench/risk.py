@@ -28,10 +28,12 @@ from engine.codes import (
     LEVEL,
     LIQUIDATION_FILL,
     LIQUIDATION_STARTED,
+    MARGIN_CALL,
     MARK,
     MARK_MOVED,
     REJECTED,
     SET_LEVERAGE,
+    SET_TIERS,
 )
 from engine.compiled import CHUNK, Capacity, CompiledEngine, Rows
 from engine.contract import Market, Tier, build_setup
@@ -45,7 +47,9 @@ TIERS = (
     Tier(floor=Decimal(0), initial=Decimal("0.01"), maintenance=Decimal("0.005")),
     Tier(floor=Decimal(10**9), initial=Decimal("0.02"), maintenance=Decimal("0.01")),
 )
-FIGURES = ("marks", "pops", "loop", "crash", "adl", "funding", "threads")
+FIGURES = ("marks", "pops", "loop", "crash", "adl", "funding", "threads", "tiers")
+# What a change makes of the rates of TIERS.
+TIER_CHANGES = {"half": "0.5", "a quarter more": "1.25", "twice": "2", "four times": "4"}
 
 
 def make_market(index: int, mode: str) -> Market:
@@ -63,8 +67,19 @@ def make_market(index: int, mode: str) -> Market:
     )
 
 
+def scale_tiers(factor: str) -> tuple[Tier, ...]:
+    """Return TIERS with all rates times a factor."""
+    by = Decimal(factor)
+    return tuple(replace(tier, initial=tier.initial * by, maintenance=tier.maintenance * by) for tier in TIERS)
+
+
 def make_crowd(
-    accounts: int, markets: int, mode: str, leverage: tuple[float, float] | NDArray[np.float64], side: int = 0
+    accounts: int,
+    markets: int,
+    mode: str,
+    leverage: tuple[float, float] | NDArray[np.float64],
+    side: int = 0,
+    tables: tuple[tuple[Tier, ...], ...] = (),
 ) -> CompiledEngine:
     """Return an exchange on which every account has a position in every market.
 
@@ -77,8 +92,11 @@ def make_crowd(
         Of the positions: evenly drawn, or each account's own.
     side
         1 or -1, 0 for a coin's throw.
+    tables
+        Further tier tables of every market.
     """
-    engine = CompiledEngine(build_setup([make_market(index, mode) for index in range(markets)]), Capacity())
+    listed = [replace(make_market(index, mode), tier_tables=tables) for index in range(markets)]
+    engine = CompiledEngine(build_setup(listed), Capacity())
     random = np.random.RandomState(SEED)
     for market in range(markets):
         drawn = random.uniform(*leverage, accounts) if isinstance(leverage, tuple) else leverage
@@ -282,6 +300,27 @@ def bench_funding(accounts: int) -> dict[str, Any]:
     return {"funding_ms": max(row["ms"] for row in rows), "rows": rows}
 
 
+def bench_tiers(accounts: int) -> dict[str, Any]:
+    """Measure a change of the tier table of a market in which every account has a position.
+
+    `tiers_ms` is the worst of the changes up to twice the rates.  Four times brings near, and calls, a good part of
+    this crowd of leverage 2 to 45: that row says what looking at so many costs.
+    """
+    rows: list[dict[str, Any]] = []
+    tables = tuple(scale_tiers(factor) for factor in TIER_CHANGES.values())
+    for mode in MODES:
+        engine = make_crowd(accounts, 1, mode, (2, 45), tables=tables)
+        for number, name in enumerate(TIER_CHANGES, 1):
+            change = make_rows(1, SET_TIERS, amount_quote=number)
+            seconds, _ = time_rounds(engine, change)
+            twin = engine.copy()
+            events = twin.apply(change)
+            looked_at = int((twin.state.positions["table"] != 0).sum())  # those well by the new table
+            row = {"mode": mode, "accounts": accounts, "rates": name, "ms": round(seconds * 1e3, 3)}
+            rows.append(row | {"looked_at": looked_at, "calls": count_kind(events, MARGIN_CALL)})
+    return {"tiers_ms": max(row["ms"] for row in rows if row["rates"] != "four times"), "rows": rows}
+
+
 def bench_threads(orders: int) -> dict[str, Any]:
     """Measure two independent exchanges in two threads beside one alone: 2 where nothing is shared."""
     commands = map_messages(make_workload("normal", SEED, orders), 1_000)
@@ -328,6 +367,7 @@ def bench_risk(figures: Sequence[str] | None, accounts: int, orders: int) -> Ite
         "adl": lambda: bench_adl(accounts),
         "funding": lambda: bench_funding(accounts),
         "threads": lambda: bench_threads(orders),
+        "tiers": lambda: bench_tiers(accounts),
     }
     for name in figures or FIGURES:
         if name not in known:

@@ -1,33 +1,52 @@
 """Tier tables that change while the market runs, and what that does to triggers (TIER-001..TIER-003).
 
 Every table has a trigger ladder of its own: a position hangs on that of the table it was hung under, and stays there.
-When another table comes into force nobody is moved.  Instead each ladder is told by how much the new table asks more
-than its own, and is popped that much earlier.  Who is popped and found well hangs on the new table's ladder, at its own
-price.  So a change costs what it brings near, never a pass over the accounts.
+When another table comes into force nobody is moved.  Instead the ladders of the others are popped earlier, by as much
+as the table in force asks more than theirs.  Who is popped and found well hangs on the ladder of the table in force, at
+its own price.  So a change costs what it brings near, never a pass over the accounts.
 
-**How much earlier.**  Let `g` be the requirement before it is rounded, `f` the call factor, and `w` the most that
-`f x (g_new(v) - g_old(v))` is of a notional `v`: at its largest where a tier of either table begins, or at either end.
-Let `s = 1 - f x (highest new rate)`.  A position that loses as `v` falls was well at the last mark before its trigger,
-at `v_t` say: `cash - cost + v_t >= f g_old(v_t)`.  For `h(v) = v - f g_new(v)`, whose slope is `s` at least, and
-`v >= (1 + w / s) v_t + (f + 1) / s`:
+**How much earlier.**  Let `g` be a requirement before it is rounded, `f` the call factor, `m` the mark, `v` the size of
+a position's value at it, `w` the most that `f x (g_new - g_old)` is of any `v` up to that of the largest position on
+the ladder, and `s = 1 - f x (the old rate of the largest)`.  Let `R` be the price up to which the ladder is popped, and
+`v_R` the value there.  Who is left hangs beyond `R`, so it was well at `R` by the old table, all other marks standing
+where they stand.  What moving from `R` to `m` gains it must cover what it is asked more, and the rounding of both,
+`f + 1` at most:
 
-    h(v) >= h(v_t) + w v_t + f + 1 >= v_t - f g_old(v_t) + f + 1 >= cost - cash + f + 1,
+- who loses as `v` falls (linear longs, inverse shorts) gains `v - v_R` and is asked `f g_new(v) - f g_old(v_R)` more,
+  at most `w v + (1 - s) (v - v_R)`, the requirement being convex: `v - v_R >= (w v + f + 1) / s` will do;
+- who loses as `v` rises (linear shorts, inverse longs) gains `v_R - v` and is asked `f g_new(v) - f g_old(v_R)` more,
+  at most `w v`, since `v_R` is the larger: `v_R - v >= w v + f + 1` will do.
 
-and `f + 1` is more than what rounding adds to `f g_new(v)`: it is well.  One that loses as `v` rises has
-`k(v) = v + f g_new(v)`, whose slope is 1 at least; it is well at `v <= (1 - w) v_t - (f + 1)`, since there
-`k(v) <= k(v_t) - w v_t - f - 1 <= v_t + f g_old(v_t) - f - 1`.  In a domain of several positions the same holds of
-each, with all other marks where they stand: what its move back from the trigger gains covers what it is asked more.
-
-A linear `v` is a multiple of the price, at least `multiplier` a tick; an inverse one is `N / p` give or take a half,
-with `N` at least the multiplier `K`, which makes a distance of `e` in `v` one of at most `e / K` in `1 / p`.
+The same holds of every position of a domain, whatever tables its other markets have.  A linear `v` is a multiple of
+the price, at least `multiplier` a tick; an inverse one is `N / p` give or take a half, with `N` at least the multiplier
+`K`, so that `e` units of `v` are at most `e / K` in `1 / p`.
 """
 
 import numpy as np
 
-from engine._jit import helper
+from engine._jit import helper, inlined
 from engine.codes import LINEAR, PPM, TIERS_MAX
 from engine.kernels.fixed import mul_div_ceil, mul_div_floor
 from engine.kernels.inverse import scale_up
+from engine.kernels.margin import value_at
+
+
+@inlined
+def ladder_of(st, market, table):
+    """Return the index of the trigger ladder of a market's tier table."""
+    return market * 2 + 1 if table == 0 else np.int64(st.markets[market]["ladders_at"]) + table - 1
+
+
+@inlined
+def is_empty(ladder):
+    """Return whether nothing hangs on a ladder."""
+    return ladder["best_bid"] == 0 and ladder["best_ask"] == ladder["limit_tick"]
+
+
+@inlined
+def note_size(ladder, lots):
+    """Note that a position of so many lots is about to hang on a ladder: the most of those that do, or did."""
+    ladder["most_lot"] = lots if is_empty(ladder) else max(ladder["most_lot"], lots)
 
 
 @helper
@@ -50,21 +69,28 @@ def find_row(st, start, notional):
 
 
 @helper
-def measure_excess(st, have, ask):
-    """Return the most that table `ask` asks above table `have` of a notional, in ppm of it, rounded up; 0 if nothing.
+def excess_at(st, have, ask, notional):
+    """Return what table `ask` asks above table `have` of a notional above 0, in ppm of it, rounded up; signed."""
+    asked, had = st.tiers[find_row(st, ask, notional)], st.tiers[find_row(st, have, notional)]
+    more = mul_div_ceil(notional, asked["maintenance_ppm"], PPM) - asked["deduction_quote"]
+    more -= mul_div_floor(notional, had["maintenance_ppm"], PPM) - had["deduction_quote"]
+    return mul_div_ceil(more, PPM, notional)
 
-    `have` and `ask` are where the tables start.  Source: TIER-003.
+
+@helper
+def measure_excess(st, have, ask, largest):
+    """Return the most that table `ask` asks above table `have` of notionals up to `largest`, in ppm; 0 if nothing.
+
+    Between two tiers, of either table, the part is rising or falling throughout: it is largest where one begins, or at
+    an end.  `have` and `ask` are where the tables start.  Source: TIER-003.
     """
-    first = st.tiers[ask]["maintenance_ppm"] - st.tiers[have]["maintenance_ppm"]
-    last_ask = st.tiers[ask + count_rows(st, ask) - 1]["maintenance_ppm"]
-    most = max(first, last_ask - st.tiers[have + count_rows(st, have) - 1]["maintenance_ppm"], np.int64(0))
+    most = max(st.tiers[ask]["maintenance_ppm"] - st.tiers[have]["maintenance_ppm"], np.int64(0))
+    most = max(most, excess_at(st, have, ask, largest))
     for start in (have, ask):
         for row in range(start + 1, start + count_rows(st, start)):
             notional = st.tiers[row]["floor_quote"]
-            asked, had = st.tiers[find_row(st, ask, notional)], st.tiers[find_row(st, have, notional)]
-            more = mul_div_ceil(notional, asked["maintenance_ppm"], PPM) - asked["deduction_quote"]
-            more -= mul_div_floor(notional, had["maintenance_ppm"], PPM) - had["deduction_quote"]
-            most = max(most, mul_div_ceil(more, PPM, notional))
+            if notional < largest:
+                most = max(most, excess_at(st, have, ask, notional))
     return most
 
 
@@ -76,12 +102,12 @@ def factor_of(st, market):
 
 @helper
 def put_in_force(st, market, table):
-    """Copy a table to the market's place, and tell every ladder how much more it asks than the ladder's own.
+    """Copy a table to the market's place; what the ladders of the others must know is found when they are looked at.
 
-    Source: TIER-002, TIER-003.
+    Source: TIER-002.
     """
     rules = st.markets[market]
-    start = (rules["tables_at"] + table) * TIERS_MAX
+    start = (np.int64(rules["tables_at"]) + table) * TIERS_MAX
     for row in range(TIERS_MAX):
         mine, other = st.tiers[market * TIERS_MAX + row], st.tiers[start + row]
         mine["floor_quote"] = other["floor_quote"]
@@ -91,36 +117,54 @@ def put_in_force(st, market, table):
     rules["tier_count"] = count_rows(st, start)
     rules["tier_table"] = table
     for own in range(np.int64(rules["table_count"])):
-        excess = measure_excess(st, (rules["tables_at"] + own) * TIERS_MAX, start)
-        ladder = market * 2 + 1 if own == 0 else np.int64(rules["ladders_at"]) + own - 1
-        st.ladders[ladder]["wide_ppm"] = scale_up(excess, factor_of(st, market))
+        st.ladders[ladder_of(st, market, own)]["valid_quote"] = 0
 
 
 @helper
-def widen(st, market, wide_ppm):
-    """Return the ticks (lowest of longs, highest of shorts) down and up to which a laxer table's ladder is popped.
+def gauge(st, market, table, value_quote):
+    """Note how much more the table in force asks than a ladder's own of notionals up to twice a size.
 
     Source: TIER-003.
     """
     rules = st.markets[market]
-    mark, unit, top = rules["mark_tick"], rules["multiplier"], rules["price_max_tick"]
+    ladder = st.ladders[ladder_of(st, market, table)]
+    first = np.int64(rules["tables_at"])
+    have, ask = (first + table) * TIERS_MAX, (first + np.int64(rules["tier_table"])) * TIERS_MAX
     factor_ppm = factor_of(st, market)
-    highest = st.tiers[market * TIERS_MAX + rules["tier_count"] - 1]["maintenance_ppm"]
-    slope_ppm = max(PPM - scale_up(highest, factor_ppm), 1)
-    more_ppm = PPM - ((-wide_ppm * PPM) // slope_ppm)  # 1 + w / s, for what falls with v
-    less_ppm = PPM - wide_ppm  # 1 - w, for what falls as v rises
-    near = -(-factor_ppm // PPM) + 1  # f + 1
+    largest = 2 * value_quote
+    ladder["valid_quote"] = largest
+    ladder["wide_ppm"] = scale_up(measure_excess(st, have, ask, largest), factor_ppm)
+    rate = st.tiers[find_row(st, have, largest)]["maintenance_ppm"]
+    ladder["slope_ppm"] = max(PPM - scale_up(rate, factor_ppm), 1)
+
+
+@helper
+def find_reach(st, market, table):
+    """Return the ticks (of longs, of shorts) down and up to which a ladder is popped at the present mark.
+
+    Source: MARGIN-010, TIER-003.
+    """
+    rules = st.markets[market]
+    ladder = st.ladders[ladder_of(st, market, table)]
+    mark, unit = rules["mark_tick"], rules["multiplier"]
+    if table == rules["tier_table"] or is_empty(ladder):
+        return mark, mark
+    value = abs(value_at(st, market, mark, ladder["most_lot"]))
+    if value > ladder["valid_quote"]:
+        gauge(st, market, table, value)
+    wide_ppm, slope_ppm = ladder["wide_ppm"], ladder["slope_ppm"]
+    if wide_ppm == 0:
+        return mark, mark
+    near = -(-factor_of(st, market) // PPM) + 1  # f + 1
     far = -((-near * PPM) // slope_ppm)  # (f + 1) / s
+    steep_ppm = -((-wide_ppm * PPM) // slope_ppm)  # w / s
     if rules["kind"] == LINEAR:
-        low = (mark - (far + unit - 1) // unit) * PPM // more_ppm - 1
-        high = -(-(mark + (near + unit - 1) // unit) * PPM // less_ppm) + 1 if less_ppm > 0 else top
+        low = mark - mul_div_ceil(mark, steep_ppm, PPM) - (far + unit - 1) // unit
+        high = mark + mul_div_ceil(mark, wide_ppm, PPM) + (near + unit - 1) // unit
     else:
-        near += 1
-        far += more_ppm // PPM + 2
-        low = np.int64(0)
-        if less_ppm > 0:
-            low = mul_div_floor(mark, unit, unit + near * mark) * less_ppm // PPM - 1
-        high = top
-        if far < unit // mark:
-            high = -(-mul_div_ceil(mark, unit, unit - far * mark) * more_ppm // PPM) + 1
-    return max(low, 1), min(high, top)
+        # a half for the value at the mark, by its part of the excess more, and a half for the value at R
+        more = unit + mul_div_ceil(unit, wide_ppm, PPM) + (near + 3) * mark
+        low = mul_div_floor(mark, unit, more)
+        less = unit - mul_div_ceil(unit, steep_ppm, PPM) - min(far + 1, unit // mark) * mark
+        high = mul_div_ceil(mark, unit, less) if less > 0 else rules["price_max_tick"]
+    return max(low, 1), min(high, rules["price_max_tick"])

@@ -14,6 +14,7 @@ from engine.codes import (
     BAD_AMOUNT,
     CROSS,
     EXTERNAL,
+    ISOLATED,
     LINEAR,
     MARK_LAST,
     MARK_MOVED,
@@ -42,7 +43,7 @@ from engine.kernels.margin import (
 )
 from engine.kernels.marks import derive_mark
 from engine.kernels.queue import refresh_domain
-from engine.kernels.tables import put_in_force, widen
+from engine.kernels.tables import find_reach, ladder_of, note_size, put_in_force
 from engine.layout import CALLED, NIL, PENDING, RESTING, TOUCHED, UNEASY
 
 
@@ -93,12 +94,6 @@ def suspect(st, code):
     write_flags(st, code, flags | PENDING)
 
 
-@inlined
-def ladder_of(st, market, table):
-    """Return the index of the trigger ladder of a market's tier table."""
-    return market * 2 + 1 if table == 0 else np.int64(st.markets[market]["ladders_at"]) + table - 1
-
-
 @helper
 def take_down(st, slot):
     """Take a position off its trigger ladder, if it hangs."""
@@ -124,10 +119,13 @@ def hang_up(st, slot, tick):
     position["hung"] = side
     position["hung_lot"] = abs(position["qty_lot"])
     position["table"] = table
-    hang_node(st, ladder_of(st, market, table), st.positions, slot, side, position["hung_lot"])
+    ladder = ladder_of(st, market, table)
+    if st.markets[market]["table_count"] > 1:
+        note_size(st.ladders[ladder], position["hung_lot"])
+    hang_node(st, ladder, st.positions, slot, side, position["hung_lot"])
 
 
-@helper
+@hot
 def hang_near(st, slot, tick):
     """Hang a position under a price, at least a tick from the mark; nowhere if no mark can get there.
 
@@ -441,13 +439,14 @@ def watch(st, code):
 def suspect_uneasy(st):
     """Have the next trigger round look at the domains that a mark in their favour could bring a call.
 
-    Source: MARGIN-010.
+    A position may have been closed since, and be cross by now.  Source: MARGIN-010.
     """
     head = st.head[0]
     for at in range(head["uneasy_count"]):
         code = st.uneasy[at]
         write_flags(st, code, read_flags(st, code) & ~UNEASY)
-        suspect(st, code)
+        if code & 1 or st.positions[code >> 1]["mode"] == ISOLATED:
+            suspect(st, code)
     head["uneasy_count"] = 0
 
 
@@ -528,8 +527,8 @@ def pop_crossed(st, market):
         ladder = st.ladders[index]
         low = rules["mark_tick"]
         high = low
-        if ladder["wide_ppm"] > 0:
-            low, high = widen(st, market, ladder["wide_ppm"])
+        if rules["table_count"] > 1:
+            low, high = find_reach(st, market, table)
         while ladder["best_bid"] >= low:
             pop_best(st, index, ladder["best_bid"])
         while ladder["best_ask"] <= high:

@@ -247,6 +247,21 @@ def test_who_stood_on_the_edge_of_the_range_is_not_forgotten(lot, edge, back, ki
             walk_through(setup, (lot,), cash // part, (1, 0, 1), path)
 
 
+def test_who_needs_nothing_hangs_on_the_edge():
+    """A long whose collateral is more than its value hangs at the lowest price, a short with much at the highest.
+
+    So a stricter table finds them without a pass over all; where there is one table they hang nowhere.
+
+    Source: TIER-003.
+    """
+    for tables, found in (((LAX, STRICT), [1, 400]), ((LAX,), [0, 0])):
+        twins = Twins(build_setup([make_market(*tables)]))
+        assign(twins, 1, BUY, 10, 1_200)
+        assign(twins, 2, SELL, 10, 9_000)
+        rows = twins.fast.state.positions
+        assert [int(row["price_tick"]) for row in rows if row["account"] and row["qty_lot"]] == found
+
+
 def test_a_crowd_is_not_looked_at():
     """A change looks at those near, not at everybody: of a thousand accounts at leverage 2 to 15 none is popped.
 

@@ -158,6 +158,61 @@ def test_markets_that_move_together_by_exactly_the_slack(case, call, order):
         assert twins.kinds["margin_call" if is_called else "liquidation_started"] == 1
 
 
+def assign_one(call, rate, price, amount):
+    """Return twins in which account 1 is long one lot worth `price` units, with collateral."""
+    tiers = (Tier(floor=Decimal(0), initial=Decimal("0.1"), maintenance=Decimal(rate)),)
+    sizes = {"tick_size": Decimal(1), "lot_size": Decimal(1), "quote_unit": Decimal(1), "price_max": Decimal(1000)}
+    fields = {"initial_mark": Decimal(price), "tiers": tiers, "margin_call": Decimal(call), "default_leverage": 1}
+    twins = Twins(build_setup([Market(symbol="X", **sizes, **fields)]))
+    order = {"side": BUY, "qty_lot": 1, "price_tick": price, "amount_quote": amount}
+    twins.apply(Command(kind=codes.ASSIGN, account=1, **order))
+    return twins
+
+
+def test_a_mark_in_favour_may_bring_a_call():
+    """Long 1 @ 160 with 8, 2.5 %, called below twice that: 8 is not below 2 x 4; at 161 9 is below 2 x ceil(4.025).
+
+    Source: MARGIN-010, STEP-005.
+    """
+    twins = assign_one("2", "0.025", 160, 8)
+    assert not twins.kinds["margin_call"]
+    twins.apply(Command(kind=codes.MARK, price_tick=161))
+    assert twins.kinds["margin_call"] == 1
+
+
+def test_who_was_watched_may_have_changed_its_margin_mode():
+    """An isolated long a unit above its call is closed, its mode changed, and opened again as cross: it stands well.
+
+    Source: MARGIN-010, MARGIN-008.
+    """
+    twins = assign_one("2", "0.025", 160, 400)
+    mode = {"kind": codes.SET_MARGIN_MODE, "account": 2}
+    order = {"side": BUY, "qty_lot": 1, "price_tick": 160, "account": 2}
+    twins.apply(Command(amount_quote=1, **mode))
+    twins.apply(Command(kind=codes.ASSIGN, amount_quote=8, **order))
+    twins.apply(Command(kind=codes.LEVEL, side=BUY, price_tick=160, qty_lot=1))
+    close = {"kind": codes.PLACE, "account": 2, "order_id": 1, "qty_lot": 1, "price_tick": 160}
+    twins.apply(Command(side=SELL, flags=codes.REDUCE_ONLY, **close))
+    twins.apply(Command(amount_quote=0, **mode))
+    twins.apply(Command(kind=codes.ASSIGN, amount_quote=300, **order))
+    twins.apply(Command(kind=codes.MARK, price_tick=161))
+    assert not twins.kinds["liquidation_started"] + twins.kinds["margin_call"] + twins.kinds["rejected"]
+
+
+@pytest.mark.parametrize("call", ["3", "5", "8", "12"])
+def test_calls_at_many_times_the_requirement_come_at_the_exact_tick(call):
+    """Rounding a requirement up counts as often as it is asked: tick by tick the call comes when the scan says so.
+
+    Source: MARGIN-010, STEP-005.
+    """
+    for amount in range(20, 160, 3):
+        twins = assign_one(call, "0.05", 160, amount)
+        for mark in range(159, 60, -1):
+            twins.apply(Command(kind=codes.MARK, price_tick=mark))
+            if twins.kinds["margin_call"]:
+                break
+
+
 # ---------------------------------------------------------------- what hangs where
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from engine import codes
 from engine.audit import Auditor, check_state
+from engine.contract import value_of
 from engine.digest import View
 from engine.errors import InvariantError
 from engine.layout import EVENT
@@ -27,6 +28,7 @@ MONEY = (
     "other_margin_quote",
 )
 # What a fill, a close or a payment is computed from.
+PRICE = "price_tick"
 FACTS = ("account", "other", "market", "side", "qty_lot", "price_tick", "mark_tick", "bankruptcy_tick", "order_id")
 
 # An outside source is needed to see these: they say what happened, no other event repeats it, and no balance depends
@@ -125,13 +127,25 @@ def find_seeds(kind, draw, limit):
     return draw.sample(seeds, min(limit, len(seeds)))
 
 
+def count_unseen(setup, event, change):
+    """Return how many ticks an inverse price must be off to be worth another whole unit (INV-001); linear: 1."""
+    if event.market < 0 or event.price_tick < 1 or event.qty_lot < 1:
+        return 1
+    rules, price = setup.markets[event.market], event.price_tick + change
+    true = value_of(rules, event.price_tick, event.qty_lot)
+    while price > 0 and value_of(rules, price, event.qty_lot) == true:
+        price += change
+    return abs(price - event.price_tick)
+
+
 def corrupt(seed, kind, name, draw):
     """Return whether a stream with one field of one event of `kind` changed is refused."""
     setup, events, view = run_reference(seed)
     places = [index for index, event in enumerate(events) if event.kind == kind and not is_silent(event)]
     index = draw.choice(places)
     wrong = copy.copy(events[index])
-    setattr(wrong, name, getattr(wrong, name) + draw.choice((1, -1)))
+    change = draw.choice((1, -1))
+    setattr(wrong, name, getattr(wrong, name) + change * (count_unseen(setup, wrong, change) if name == PRICE else 1))
     return is_refused(setup, [*events[:index], wrong, *events[index + 1 :]], view)
 
 

@@ -144,7 +144,8 @@ def check_ladders(engine):
     """Check every ladder against itself: masks say what levels hold, links go both ways, sums and bests are right."""
     state = engine.state
     for index, header in enumerate(state.ladders):
-        nodes = state.orders if index % 2 == 0 else state.positions
+        is_trigger = index % 2 == 1 or index >= 2 * len(state.markets)  # those of further tier tables stand behind
+        nodes = state.positions if is_trigger else state.orders
         occupied = []
         for page_number in range(-(-int(header["limit_tick"]) // PAGE_TICKS)):
             page = int(state.pages[header["page_offset"] + page_number])
@@ -165,7 +166,7 @@ def check_ladders(engine):
                     assert has == (level["head"] != NIL) == (level["tail"] != NIL)
                     if has:
                         tick = page_number * PAGE_TICKS + branch * LEAF_TICKS + bit
-                        occupied.append((tick, check_level(nodes, level, tick, index % 2)))
+                        occupied.append((tick, check_level(nodes, level, tick, is_trigger)))
         bids = [tick for tick, side in occupied if side > 0]
         asks = [tick for tick, side in occupied if side < 0]
         assert header["best_bid"] == max(bids, default=0)

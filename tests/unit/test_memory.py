@@ -44,7 +44,7 @@ def test_bytes_per_thing_are_those_of_the_arrays():
     assert count_order_bytes() == ORDER.itemsize + state.idmap.nbytes / len(state.orders)
     assert (state.levels.nbytes + state.leaf_masks.nbytes) / len(state.leaf_masks) == LEAF_BYTES
     assert (state.page_leaves.nbytes + state.page_masks.nbytes) / len(state.page_masks) == PAGE_BYTES
-    arrays = (state.pending, state.touched, state.triggers, state.queue)
+    arrays = (state.pending, state.touched, state.uneasy, state.triggers, state.queue)
     assert sum(array.nbytes for array in arrays) / len(state.pending) == DOMAIN_BYTES
     before = sum(array.nbytes for array in state)
     engine.grow(ACCOUNTS_FULL, len(state.accounts))
@@ -101,5 +101,5 @@ def test_words():
         "0 B", "1,023 B", "1.5 KiB", "5.0 MiB", "2.9 GiB",
     ]  # fmt: skip
     lines = format_memory(describe_setup(build_setup([make_market()])) | BookMeter().describe())
-    assert lines["memory"].endswith("+ 96 B per resting order, + 320 B per account with a position")
+    assert lines["memory"].endswith("+ 96 B per resting order, + 336 B per account with a position")
     assert lines["deepest_book"] == "0 levels at once: 0 B"
