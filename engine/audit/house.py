@@ -135,6 +135,9 @@ class HouseBooks(Fundings):
         markets = self._open_markets(domain)
         if not markets or any(self._rules(market).backstop != BACKSTOP_VAULT for market in markets):
             return False
+        if domain.market < 0 and self._is_portfolio(domain.account, domain.asset):
+            least = min(self._rules(market).vault_below_ppm for market in markets)
+            return self._equity(domain) < ceil_div(self._maintenance(domain) * least, PPM)
         parts = (self._need(domain.account, market) * self._rules(market).vault_below_ppm for market in markets)
         return self._equity(domain) < sum(ceil_div(part, PPM) for part in parts)
 
