@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numba
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import register_pass
+from numba.core.typed_passes import NativeLowering
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,8 +45,56 @@ def kernel(fn: Callable[P, R]) -> Callable[P, R]:
     return compiled
 
 
+class LinkedLibrary(JITCodeLibrary):
+    """Code of a helper, which is optimised and made machine code in the kernels it is linked into, and nowhere else."""
+
+    def _optimize_final_module(self) -> None:
+        """Leave that to the kernel: every helper on the way would do it again for all it calls."""
+
+    def _finalize_final_module(self) -> None:
+        """Take the module as it is: nobody calls it from Python."""
+        self._finalize_dynamic_globals()  # type: ignore[no-untyped-call]
+        self._finalized = True
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)  # type: ignore[no-untyped-call]
+class LinkedLowering(NativeLowering):
+    """Lowering of a helper: no machine code."""
+
+    _name = "linked_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        """Lower into a library of our own; what calls it finds it under a key, as there is no address."""
+        library = state.targetctx.codegen().create_library(state.func_id.func_qualname)
+        library.__class__ = LinkedLibrary
+        state.library, state.flags.no_compile = library, True
+        super().run_pass(state)  # type: ignore[no-untyped-call]
+        lowered = state["cr"]
+        key: Any = [].append  # a builtin, which the dispatcher insists on, and not equal to any other
+        state.targetctx.insert_user_function(key, lowered.fndesc, [library])
+        state["cr"] = lowered._replace(cfunc=key)
+        return True
+
+
+class LinkedCompiler(CompilerBase):
+    """Numba's own pipeline with that lowering."""
+
+    def define_pipelines(self) -> list[Any]:
+        """Return the pipeline."""
+        manager: Any = DefaultPassBuilder.define_nopython_pipeline(self.state)  # type: ignore[no-untyped-call]
+        manager._finalized = False
+        manager.passes = [(LinkedLowering if step is NativeLowering else step, text) for step, text in manager.passes]
+        manager.finalize()
+        return [manager]
+
+
 # Always with `forceinline`: a helper compiled on behalf of another inherits what it does not say itself.
-HELPER: dict[str, Any] = {"cache": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+HELPER: dict[str, Any] = {
+    "nogil": True,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "pipeline_class": LinkedCompiler,
+}
 
 
 def helper(fn: Callable[P, R]) -> Callable[P, R]:
