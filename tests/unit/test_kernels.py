@@ -73,6 +73,7 @@ def test_rests_are_exact(a, b, c):
     assert rest_of(np.int64(a), np.int64(b), np.int64(c)) == a * b % c
 
 
+@numba.njit
 def half_even_of(a, b, c):
     return fixed.mul_div_half_even(a, b, c)
 
