@@ -59,7 +59,6 @@ LEAVES = PAGE_TICKS // LEAF_TICKS  # under one page
 ROOM_BYTES = 1 << 26  # set aside for every array that grows
 IDMAP_SPARSE = 1 << 17  # entries: a megabyte
 CHUNK = 65_536  # commands per kernel call: a few milliseconds, so that an interrupt is answered
-EVENTS_STAGED = 2  # State.stage
 EVENTS_KEPT = 4_096  # rows of the event buffer between calls
 EVENTS_RESERVED_MAX = 1 << 20
 Rows = NDArray[np.void]
@@ -550,7 +549,7 @@ def _allocate(setup: Setup, capacity: Capacity) -> State:
         touched=_allot(domains, np.int64),
         triggers=_allot(domains, HEAP),
         queue=_allot(domains, HEAP),
-        stage=_allot(EVENTS_STAGED, EVENT),
+        stage=_allot(2, EVENT),
         uneasy=_allot(domains, np.int64),
         peaks=_allot(markets * PEAK_BUCKETS, np.int64),
         resting=_allot(2 * domains if can_rest(setup) else 0, HEAP),

@@ -22,7 +22,8 @@ from engine.errors import InvariantError
 from engine.reference.adl import count_lights, rank_candidates
 from engine.reference.book import Order
 from engine.reference.cash import settle_marked
-from engine.reference.commands import COMMANDS, Command, check_common
+from engine.reference.checks import Command
+from engine.reference.commands import COMMANDS, check_common
 from engine.reference.funding import settle_funding
 from engine.reference.ledger import (
     Asset,

@@ -14,7 +14,7 @@ from engine.codes import (
     NS,
     PPB,
 )
-from engine.reference.commands import Command
+from engine.reference.checks import Command
 from engine.reference.house import fund_house
 from engine.reference.ledger import State, compute_notional, emit, find_funding_price, sign, touch_cross
 from engine.reference.marks import Sight, count_instants
