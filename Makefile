@@ -45,13 +45,16 @@ test-compiled: warm  ## the whole suite, kernels compiled
 # Bounds checks change the machine code but not numba's key for it, hence a cache folder of their own.
 test-bounds: $(READY)  ## the mirror tests, every array access checked
 	$(SAY) "tests, NUMBA_BOUNDSCHECK=1: the mirror tests"
-	NUMBA_BOUNDSCHECK=1 XDG_CACHE_HOME="$(CURDIR)/.cache/bounds" $(BIN)/python -m pytest -m mirror
+	NUMBA_BOUNDSCHECK=1 XDG_CACHE_HOME="$(CURDIR)/.cache/bounds" $(BIN)/perp warm
+	NUMBA_BOUNDSCHECK=1 XDG_CACHE_HOME="$(CURDIR)/.cache/bounds" \
+		$(BIN)/python -m pytest -m mirror -n $(WORKERS) --dist loadfile
 
 # Uncompiled, int64 overflow is a RuntimeWarning and a branch is seen when it is taken: both invisible in machine code.
 test-uncompiled: $(READY)  ## the mirror tests as plain Python: overflow is an error, branches are counted
 	$(SAY) "tests, NUMBA_DISABLE_JIT=1: the mirror tests, branch coverage of the kernels"
 	@mkdir -p .cache
-	NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest -m mirror -W error::RuntimeWarning
+	NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest -m mirror -n $(WORKERS) --dist loadfile -W error::RuntimeWarning
+	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 test-bench: $(READY)  ## every benchmark once, untimed, so that none rots
