@@ -67,7 +67,7 @@ class LinkedLowering(NativeLowering):
         """Lower into a library of our own; what calls it finds it under a key, as there is no address."""
         library = state.targetctx.codegen().create_library(state.func_id.func_qualname)
         library.__class__ = LinkedLibrary
-        state.library, state.flags.no_compile = library, True
+        state["library"], state.flags.no_compile = library, True
         super().run_pass(state)  # type: ignore[no-untyped-call]
         lowered = state["cr"]
         key: Any = [].append  # a builtin, which the dispatcher insists on, and not equal to any other
