@@ -2,6 +2,7 @@
 
 import faulthandler
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,23 @@ def find_shared() -> Path:
     """Return where the recordings and vectors should be: PERP_SHARED, else ../shared."""
     chosen = os.environ.get("PERP_SHARED")
     return Path(chosen) if chosen else ROOT.parent / "shared"
+
+
+def list_leaves(tree: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Return the paths of all values inside a JSON value that are neither objects nor lists."""
+    if isinstance(tree, dict | list):
+        items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        return [leaf for key, value in items for leaf in list_leaves(value, (*path, key))]
+    return [path]
+
+
+def list_numbers(tree: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Return the paths of the numbers inside a JSON value, truth values and texts that are numbers included."""
+    if isinstance(tree, dict | list):
+        items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        return [leaf for key, value in items for leaf in list_numbers(value, (*path, key))]
+    number = isinstance(tree, int | float) or (isinstance(tree, str) and re.fullmatch(r"-?\d+(\.\d+|/\d+)?", tree))
+    return [path] if number else []
 
 
 @pytest.fixture(scope="session")

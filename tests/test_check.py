@@ -14,6 +14,7 @@ from engine.check.places import Fields, Items, read_json
 from engine.cli import main
 from engine.errors import ConfigError, DataError, InvariantError
 from engine.exchange import Exchange, ReferenceEngine
+from tests.conftest import list_numbers
 
 ROOT = Path(__file__).resolve().parents[1]
 SCENARIOS = sorted((ROOT / "replay_data" / "scenarios").glob("*.json"))
@@ -76,16 +77,6 @@ def test_our_scenarios_hold_in_both_engines(file, capsys):
     assert last == f"{len(lines)} passed, 0 failed, 0 not chosen"
 
 
-def numbers_in(value, path=()):
-    """Yield the paths of all numbers inside a JSON value, texts that are numbers included."""
-    if isinstance(value, dict | list):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, item in items:
-            yield from numbers_in(item, (*path, key))
-    elif isinstance(value, int) or (isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?", value)):
-        yield path
-
-
 def change_number(scenario, path):
     """Return a scenario with the number at a path one higher."""
     changed = copy.deepcopy(scenario)
@@ -100,9 +91,9 @@ def change_number(scenario, path):
 
 def expected_numbers(scenario):
     """Return the paths of all numbers that a scenario of ours expects."""
-    paths = [("expect", *path) for path in numbers_in(scenario.get("expect", {}))]
+    paths = [("expect", *path) for path in list_numbers(scenario.get("expect", {}))]
     for at, step in enumerate(scenario["steps"]):
-        paths += [("steps", at, "expect", *path) for path in numbers_in(step.get("expect", {}))]
+        paths += [("steps", at, "expect", *path) for path in list_numbers(step.get("expect", {}))]
     return paths
 
 

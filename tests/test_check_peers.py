@@ -17,6 +17,7 @@ from engine.check.peer import count_decimals, show_exact
 from engine.check.quote_base import QuoteBasePlay
 from engine.check.vm_cash import CashPlay
 from engine.cli import main
+from tests.conftest import list_numbers
 
 
 @pytest.fixture(params=("quote_base", "vm_cash", "formula"))
@@ -34,24 +35,14 @@ def peers(shared):
     return file, json.loads(file.read_text(encoding="utf-8"))
 
 
-def numbers_in(value, path=()):
-    """Yield the paths of numbers inside a JSON value, texts that are numbers included."""
-    if isinstance(value, dict | list):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, item in items:
-            yield from numbers_in(item, (*path, key))
-    elif isinstance(value, int | float) or (isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+|/\d+)?", value)):
-        yield path
-
-
 def list_expected(scenario):
     """Return the paths of all numbers a peer's scenario expects, what orders are to fill included."""
-    paths = [("expected", *path) for path in numbers_in(scenario.get("expected", {}))]
+    paths = [("expected", *path) for path in list_numbers(scenario.get("expected", {}))]
     for at, step in enumerate(scenario.get("steps", ())):
         asked = {key: value for key, value in step.items() if step["op"] == "expect" or key == "fills"}
-        paths += [("steps", at, *path) for path in numbers_in(asked)]
+        paths += [("steps", at, *path) for path in list_numbers(asked)]
     for at, case in enumerate(scenario.get("cases", ())):
-        paths += [("cases", at, "out", *path) for path in numbers_in(case["out"])]
+        paths += [("cases", at, "out", *path) for path in list_numbers(case["out"])]
     return paths
 
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from engine.check.formula import FUNCTIONS, evaluate, is_close
-from tests.conftest import find_shared
+from tests.conftest import find_shared, list_leaves
 
 FILE = find_shared() / "vectors" / "peer_scenarios.json"
 ABSENT = f"the peers' scenarios are not here: no {FILE.name} under ../shared/vectors (or set PERP_SHARED)"
@@ -18,13 +18,6 @@ def read_scenarios():
         return [pytest.param(None, marks=pytest.mark.skip(ABSENT), id="absent")]
     scenarios = json.loads(FILE.read_text(encoding="utf-8"))["scenarios"]
     return [pytest.param(s, id=s["id"]) for s in scenarios if s["profile"] == "formula"]
-
-
-def list_leaves(tree, path=()):
-    if isinstance(tree, dict | list):
-        items = tree.items() if isinstance(tree, dict) else enumerate(tree)
-        return [leaf for key, value in items for leaf in list_leaves(value, (*path, key))]
-    return [path]
 
 
 def falsify(tree, path):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine.formulas import exact
-from tests.conftest import find_shared
+from tests.conftest import find_shared, list_leaves
 from tests.venues.topics import TOPICS
 
 FIELDS = {"id", "venue", "topic", "inputs", "expected", "tolerance", "status"}
@@ -71,14 +71,6 @@ def list_differences(got, want, tolerance, where="expected"):
     if abs(exact(got) - exact(want)) <= exact(tolerance):
         return []
     return [f"{where}: expected {want} within {tolerance}, got {got} ({float(got)!r})"]
-
-
-def list_leaves(tree, path=()):
-    """Return the paths of all numbers, truths and texts in a vector's expectation."""
-    if isinstance(tree, dict | list):
-        items = tree.items() if isinstance(tree, dict) else enumerate(tree)
-        return [leaf for key, value in items for leaf in list_leaves(value, (*path, key))]
-    return [path]
 
 
 def falsify(tree, path, tolerance):
