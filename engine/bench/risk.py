@@ -134,8 +134,10 @@ def time_rounds(engine: CompiledEngine, rows: Rows, rounds: int = ROUNDS) -> tup
     best, events = float("inf"), np.zeros(0, EVENT)
     for _ in range(rounds):
         twin = engine.copy()
-        if isinstance(events.base, np.ndarray) and events.base.dtype == EVENT:
-            twin.events = events.base
+        room = events.base
+        if isinstance(room, np.ndarray) and room.dtype == np.uint8:  # the buffer itself, not a copy of a part of it
+            start = events.ctypes.data - room.ctypes.data
+            twin.events = room[start : start + (room.nbytes - start) // EVENT.itemsize * EVENT.itemsize].view(EVENT)
         began = perf_counter()
         events = twin.apply(rows)
         best = min(best, perf_counter() - began)
