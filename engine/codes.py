@@ -41,6 +41,29 @@ OFF_BOOK = 8  # print: INSURANCE_FUND, ADL, NA prints of a venue; moves nothing
 STP_NEWEST = 16  # self-trade prevention: cancel the incoming order
 STP_OLDEST = 32  # ... the resting one; both bits: both orders
 
+# ---------------------------------------------------------------- rows of a recording (FEED-008)
+ROW_TRADE = 1
+ROW_LEVEL = 2  # the outside quantity at this price is now this
+ROW_CLEAR = 3  # the book is gone; what follows in the message is the new one
+ROW_QUOTE = 4  # the venue's own best price of a side
+ROW_LIQUIDATION = 5  # a liquidation order the venue told of; a consequence, never a command
+ROW_MARK = 6
+ROW_INDEX = 7
+ROW_LAST = 8
+ROW_FUNDING = 9
+ROW_PREDICTED = 10  # the rate of the period after
+ROW_INTEREST = 11  # open interest
+ROW_ADD = 12  # an order came to rest; where single orders are recorded they come beside the levels they make
+ROW_CHANGE = 13  # its quantity (and price) is now this
+ROW_DELETE = 14
+ROW_FILL = 15  # this much of a resting order was traded
+
+# row flags, a bit set
+IN_SNAPSHOT = 1
+ENDS_MESSAGE = 2  # the last level of a message: the book is whole after it
+OFF_MARKET = 4  # trade: INSURANCE_FUND, ADL, NA, auctions; met no order of the book
+NO_RATE = 8  # funding: only the due time is told
+
 # margin modes
 CROSS = 0
 ISOLATED = 1
@@ -256,6 +279,24 @@ EVENT_NAMES: dict[int, str] = {
     TIERS_CHANGED: "tiers",
     FUNDING_RATE: "funding_rate",
     VARIATION: "variation",
+}
+
+ROW_NAMES: dict[int, str] = {
+    ROW_TRADE: "trade",
+    ROW_LEVEL: "level",
+    ROW_CLEAR: "clear",
+    ROW_QUOTE: "quote",
+    ROW_LIQUIDATION: "liquidation",
+    ROW_MARK: "mark",
+    ROW_INDEX: "index",
+    ROW_LAST: "last",
+    ROW_FUNDING: "funding",
+    ROW_PREDICTED: "predicted",
+    ROW_INTEREST: "interest",
+    ROW_ADD: "add",
+    ROW_CHANGE: "change",
+    ROW_DELETE: "delete",
+    ROW_FILL: "fill",
 }
 
 CANCEL_NAMES: dict[int, str] = {

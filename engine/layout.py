@@ -34,6 +34,51 @@ COMMAND = np.dtype(
 )
 assert COMMAND.itemsize == 64  # tape format 1: a change here is a new format number
 
+# One row of a recording, whatever the format it came in (FEED-008).
+RECORD = np.dtype(
+    [
+        ("ts_ns", "<i8"),  # arrival by the recorder's clock; the venue's stamp where there is no other
+        ("exchange_ns", "<i8"),  # the venue's stamp; 0 where it told none
+        ("id", "<i8"),  # of the trade, order or book update; 0 where it told none
+        ("price", "<i8"),  # ticks; fine units of MARK, INDEX, LAST; parts per 10**12 of FUNDING and PREDICTED
+        ("qty", "<i8"),  # lots; parts per million of INTEREST; of FUNDING when it is due, in ns
+        ("kind", "<i2"),
+        ("market", "<i2"),  # the instrument's index
+        ("side", "i1"),  # 1 bid, buyer took; -1 ask, seller took; 0 unknown
+        ("flags", "u1"),
+        ("_pad", "<u2"),
+    ]
+)
+assert RECORD.itemsize == 48
+
+# What the reader of a tape keeps of an instrument.
+INSTRUMENT = np.dtype(
+    [
+        ("fine_per_tick", "<i8"),
+        ("price_max_tick", "<i8"),
+        ("mark_tick", "<i8"),  # last told
+        ("index_tick", "<i8"),
+        ("funding_due_ns", "<i8"),
+        ("funding_ppb", "<i8"),
+        ("bid_tick", "<i8"),  # last quote
+        ("ask_tick", "<i8"),
+        ("is_quoted", "<i8"),
+        ("levels", "<i8"),  # known
+    ]
+)
+# One level of a recorded book as its reader knows it; a slot of a hash table.
+KNOWN_LEVEL = np.dtype(
+    [
+        ("key", "<i8"),  # price of a bid, negated of an ask; 0: the slot is empty
+        ("message", "<i8"),  # the last message that named it
+        ("at", "<i4"),  # where in that message
+        ("market", "<i2"),
+        ("is_known", "u1"),
+        ("_pad", "u1"),
+    ]
+)
+assert KNOWN_LEVEL.itemsize == 24
+
 # The matching challenge's dump record, and one report on it (40 bytes each).
 MESSAGE = np.dtype(
     [

@@ -1,6 +1,6 @@
 """Recorded markets as commands: whatever the format, a feed is an iterator of COMMAND arrays in order of time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -9,26 +9,26 @@ from numpy.typing import NDArray
 
 from engine.codes import INDEX, MARK
 from engine.contract import Market
-from engine.errors import DataError
-from engine.feeds.binance import read_prints
-from engine.feeds.columns import TapeFile
+from engine.errors import DataError, MissingExtraError
+from engine.feeds.formats import FORMATS, sniff_file
 from engine.feeds.hyperliquid import check_node_fills, read_node_fills
-from engine.feeds.tardis import SCHEMAS, STREAMS, TardisFeed, inspect_file, iter_bbo_checks, read_quotes
+from engine.feeds.quotes import iter_bbo_checks, read_quotes
+from engine.feeds.tape import Tape, TapeFile
 
 __all__ = [
     "Feed",
+    "Tape",
     "check_node_fills",
     "find_first_marks",
     "iter_bbo_checks",
     "open_feed",
     "read_node_fills",
-    "read_prints",
     "read_quotes",
 ]
 
 
 class Feed(Protocol):
-    """What every format offers."""
+    """What every tape offers."""
 
     symbols: tuple[str, ...]
     counts: dict[str, int]
@@ -38,19 +38,33 @@ class Feed(Protocol):
         ...
 
 
-def open_feed(paths: str | Path | Sequence[str | Path], markets: Sequence[Market]) -> TardisFeed:
+def open_feed(
+    paths: str | Path | Sequence[str | Path],
+    markets: Sequence[Market] = (),
+    *,
+    indexes: Mapping[str, str] | None = None,
+    is_strict: bool = True,
+    decimals: Mapping[tuple[str, str], Sequence[int]] | None = None,
+) -> Tape:
     """Open a folder, a file or a list of files as one feed.
 
-    A file is what its header says.  In a folder, what is no recording is left alone; a file that is named outright, or
-    named like a recording, must be one.  Files of another exchange than the book's (spot beside a perpetual) and quotes
-    are not part of the tape; `skipped` lists them.
+    A file is what its contents say.  In a folder, what is no recording is left alone; a file that is named outright, or
+    named like a recording, must be one.  Files of another exchange than the book's (spot beside a perpetual) are not
+    part of the tape unless they are an index; `skipped` lists them.
 
     Parameters
     ----------
     paths : path or sequence of paths
-        Tardis CSV files, plain or gzip: `<exchange>_<data type>_<date>_<SYMBOL>.csv[.gz]`.
+        Files of the formats of `engine.feeds.formats`, plain, gzip, zip or zstd.
     markets : sequence of Market
-        In market-index order; a row of any other symbol is refused.
+        In market-index order; a file of any other symbol is refused.  Empty: every instrument of the files, in units
+        of our own, to be looked at but not to be run.
+    indexes : mapping
+        Market's symbol -> `exchange:symbol`, whose trades are its index price (FEED-010).
+    is_strict : bool
+        Whether the first fault of the data ends the reading; otherwise bad rows are left out and counted.
+    decimals : mapping
+        Of instruments without a market, (exchange, symbol) -> decimals of price and quantity.
 
     Raises
     ------
@@ -65,42 +79,77 @@ def open_feed(paths: str | Path | Sequence[str | Path], markets: Sequence[Market
     for path in given:
         named_outright = not path.is_dir()
         for file in [path] if named_outright else sorted(path.iterdir()):
-            if not named_outright and not file.name.endswith((".csv", ".csv.gz")):
-                skipped.append((file, "not a CSV file"))
+            if file.is_dir():
+                skipped.append((file, "a folder in a folder"))
                 continue
-            tape = inspect_file(file)
-            if tape is None and named_outright:
-                known = ", ".join(SCHEMAS)
-                raise DataError(file, 1, None, f"expected the header of a Tardis CSV file: {known}")
-            if tape is None:
-                skipped.append((file, "not the header of a Tardis CSV file"))
-            elif tape.kind not in STREAMS:
-                skipped.append((file, f"{tape.kind} are not commands"))
-            else:
+            try:
+                tape = sniff_file(file)
+            except MissingExtraError as error:
+                if named_outright:
+                    raise
+                skipped.append((file, str(error)))
+                continue
+            if tape is not None:
                 found.append(tape)
-    found = _keep_one_exchange(found, skipped)
+            elif named_outright:
+                known = ", ".join(format.name for format in FORMATS)
+                raise DataError(file, 1, None, f"expected a recording in one of the formats {known}")
+            else:
+                skipped.append((file, "not a recording"))
+    sources = _split_indexes(indexes or {}, markets)
+    homes: dict[str, str] = {}
+    if markets:
+        found = _keep_one_exchange(found, skipped, homes, markets, set(sources.values()))
     if not found:
-        raise DataError(given[0], None, None, f"expected CSV files of {', '.join(STREAMS)}, found none")
-    return TardisFeed(found, markets, skipped)
+        known = ", ".join(format.name for format in FORMATS)
+        raise DataError(given[0], None, None, f"expected recordings of the formats {known}, found none")
+    return Tape(
+        found, markets, skipped, homes=homes, indexes=sources, is_strict=is_strict, decimals=dict(decimals or {})
+    )
 
 
-def _keep_one_exchange(files: list[TapeFile], skipped: list[tuple[Path, str]]) -> list[TapeFile]:
+def _split_indexes(indexes: Mapping[str, str], markets: Sequence[Market]) -> dict[str, tuple[str, str]]:
+    sources = {}
+    for symbol, text in indexes.items():
+        exchange, separator, other = text.partition(":")
+        if symbol not in [market.symbol for market in markets]:
+            raise DataError("feed", None, "index", f"expected a configured market, got {symbol!r}")
+        if not separator or not exchange or not other:
+            raise DataError("feed", None, "index", f"expected EXCHANGE:SYMBOL, got {text!r}")
+        sources[symbol] = (exchange, other)
+    return sources
+
+
+def _keep_one_exchange(
+    files: list[TapeFile],
+    skipped: list[tuple[Path, str]],
+    homes: dict[str, str],
+    markets: Sequence[Market],
+    sources: set[tuple[str, str]],
+) -> list[TapeFile]:
     # One symbol can be recorded on several exchanges; prices of one must not fill orders in the book of another.
-    home: dict[str, str] = {}
-    for kind in ("incremental_book_L2", "derivative_ticker", "trades"):
-        for file in files:
-            if file.kind != kind:
-                continue
-            if home.setdefault(file.symbol, file.exchange) != file.exchange and kind == "incremental_book_L2":
-                raise DataError(
-                    file.path, 2, "exchange", f"expected one book of {file.symbol}, {home[file.symbol]} has one too"
-                )
+    # The book decides whose a market is, then the ticker, then trades.
+    kinds = ("incremental_book_L2", "book_snapshot", "derivative_ticker")
+    order = sorted(files, key=lambda file: kinds.index(file.kind) if file.kind in kinds else len(kinds))
+    for file in order:
+        if not file.symbol or (file.exchange, file.symbol) in sources:
+            continue
+        if homes.setdefault(file.symbol, file.exchange) != file.exchange and file.kind == "incremental_book_L2":
+            raise DataError(
+                file.path, 2, "exchange", f"expected one book of {file.symbol}, {homes[file.symbol]} has one too"
+            )
+    known = [market.symbol for market in markets]
     kept = []
     for file in files:
-        if file.exchange == home[file.symbol]:
+        if not file.symbol or (file.exchange, file.symbol) in sources:
             kept.append(file)
+        elif file.exchange != homes[file.symbol]:
+            skipped.append((file.path, f"{file.exchange} is not the exchange of the book, {homes[file.symbol]}"))
+        elif file.symbol not in known:
+            expected = f"expected a configured market ({', '.join(known)}), got {file.symbol!r}"
+            raise DataError(file.path, 2, "symbol", expected)
         else:
-            skipped.append((file.path, f"{file.exchange} is not the exchange of the book, {home[file.symbol]}"))
+            kept.append(file)
     return kept
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from engine.codes import CROSS, ISOLATED, PORTFOLIO, PPM
 from engine.contract import Market, MarketRules, build_setup, value_of
 from engine.errors import DataError, MissingExtraError
-from engine.feeds.columns import MarketUnits, UnitCache, named, read_blocks, unknown_symbol
+from engine.feeds.columns import named, read_blocks, unknown_symbol
+from engine.feeds.instruments import Instrument, UnitCache
 from engine.scenario.population import build_assignments, check_capacity
 from engine.units import parse_decimal
 
@@ -37,7 +38,7 @@ class _Reader:
 
     def __init__(self, index: int, market: Market, rules: MarketRules) -> None:
         self.index, self.rules = index, rules
-        self.units = MarketUnits(index, market)
+        self.units = Instrument(index, "", market.symbol, market, ())
         self.amounts = UnitCache(market.lot_size, 1, rules.order_max_lot)
         self.money = UnitCache(market.quote_unit, 0, MONEY_MOST)
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.codes import INDEX, LEVEL, MARK, PPM, PRINT
-from engine.feeds.columns import QTY_MAX_LOT
 from engine.feeds.draws import Ints
+from engine.feeds.instruments import QTY_MAX_LOT
 from engine.feeds.merge import Commands, build_commands, cut_chunks
 from engine.scenario.shock import Shock
 

@@ -1,0 +1,167 @@
+"""What a recording holds and what is wrong with it, counted (FEED-011)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.codes import ROW_LAST, ROW_LEVEL, ROW_LIQUIDATION, ROW_MARK, ROW_QUOTE, ROW_TRADE
+from engine.contract import Market
+from engine.errors import DataError
+from engine.feeds import open_feed
+from engine.feeds.instruments import RescaleError
+from engine.feeds.tape import COUNTS, Records, Tape
+
+# Rows of one message are told together; what is counted per message is counted at its first row.
+_GROUPS = np.zeros(32, np.int64)
+_GROUPS[ROW_LEVEL + 1] = ROW_LEVEL  # CLEAR and LEVEL
+_GROUPS[ROW_LEVEL], _GROUPS[ROW_TRADE] = ROW_LEVEL, ROW_TRADE
+_GROUPS[ROW_QUOTE], _GROUPS[ROW_LIQUIDATION] = ROW_QUOTE, ROW_LIQUIDATION
+_GROUPS[ROW_MARK : ROW_LAST + 4] = ROW_MARK  # whatever a ticker tells
+_ORDER = 12  # whatever tells of single orders
+_GROUPS[_ORDER:16] = _ORDER
+
+
+class StampCheck:
+    """Stamps of the messages of a tape, in order of arrival.
+
+    Attributes
+    ----------
+    duplicates : int
+        Messages with the venue's stamp of the one before it in the same stream of the same instrument.
+    reversed : int
+        Messages whose venue's stamp lies before that of the message before it, of whatever stream of its exchange.
+    negative : int
+        Messages that arrived, by the recorder's clock, before the venue says it sent them.
+    """
+
+    def __init__(self) -> None:
+        self.duplicates = self.reversed = self.negative = self.messages = 0
+        self.first_ns = self.last_ns = 0
+        self._last: dict[tuple[int, int], int] = {}
+        self._before = np.zeros(4, np.int64)  # group, market, ts_ns, exchange_ns of the last row
+        self._stamp = 0
+
+    def add(self, rows: Records) -> None:
+        """Count the messages of rows."""
+        if not len(rows):
+            return
+        self.first_ns = self.first_ns or int(rows["ts_ns"][0])
+        self.last_ns = int(rows["ts_ns"][-1])
+        group = _GROUPS[rows["kind"]]
+        keys = np.stack([group, rows["market"].astype(np.int64), rows["ts_ns"], rows["exchange_ns"]])
+        before = np.concatenate([self._before[:, None], keys[:, :-1]], axis=1)
+        self._before = keys[:, -1].copy()
+        heads = np.flatnonzero(np.any(keys != before, axis=0) | (group == ROW_TRADE) | (group == _ORDER))
+        self.messages += len(heads)
+        stamped = heads[rows["exchange_ns"][heads] != 0]
+        if not len(stamped):
+            return
+        stamps = rows["exchange_ns"][stamped]
+        self.negative += int((rows["ts_ns"][stamped] < stamps).sum())
+        earlier = np.concatenate([[self._stamp or stamps[0]], stamps[:-1]])
+        self.reversed += int((stamps < earlier).sum())
+        self._stamp = int(stamps[-1])
+        streams = group[stamped] * (1 << 16) + rows["market"][stamped]
+        for stream in np.unique(streams).tolist():
+            own: NDArray[np.int64] = stamps[streams == stream]
+            key = divmod(stream, 1 << 16)
+            self.duplicates += int((np.diff(own) == 0).sum()) + (self._last.get(key) == int(own[0]))
+            self._last[key] = int(own[-1])
+
+
+def inspect_tape(
+    paths: str | Path | Sequence[str | Path], markets: Sequence[Market] = (), *, is_strict: bool = False
+) -> dict[str, Any]:
+    """Read a recording to its end and return what it holds and what is wrong with it.
+
+    Parameters
+    ----------
+    markets : sequence of Market
+        Empty: every instrument there is, in units of our own.
+    is_strict : bool
+        Whether the first fault is raised: a row that cannot be read, a gap, a stamp of arrival that falls, a book whose
+        best bid reaches its best ask.
+
+    Returns
+    -------
+    dict
+        The keys of `perp inspect --json` (formats.md).
+
+    Raises
+    ------
+    DataError
+        If the files cannot be read, or in strict mode at the first fault.
+    """
+    decimals: dict[tuple[str, str], Sequence[int]] = {}
+    while True:
+        tape = open_feed(paths, markets, is_strict=is_strict, decimals=decimals)
+        try:
+            return _inspect(tape, is_strict)
+        except RescaleError as error:
+            rescale(decimals, error)
+
+
+def rescale(decimals: dict[tuple[str, str], Sequence[int]], error: RescaleError) -> None:
+    """Note the units an instrument turned out to need."""
+    from engine.feeds.instruments import GUESSED_DECIMALS
+
+    found = list(decimals.get(error.name, (GUESSED_DECIMALS, GUESSED_DECIMALS)))
+    found[error.place] = error.decimals
+    decimals[error.name] = found
+
+
+def _inspect(tape: Tape, is_strict: bool) -> dict[str, Any]:
+    check = StampCheck()
+    crossed = COUNTS.index("crossed")
+    for rows in tape.records():
+        check.add(rows)
+        tape.teller.tell(rows)
+        if is_strict and tape.teller.counts[:, crossed].any():
+            market = int(np.flatnonzero(tape.teller.counts[:, crossed])[0])
+            symbol = tape.instruments.rows[market].symbol
+            last = int(rows["ts_ns"][-1])
+            raise DataError(tape.files[0].path, None, None, f"expected no crossed book, {symbol} is by {last} ns")
+    tape.teller.finish()
+    counts = dict(zip(COUNTS, tape.teller.counts.sum(axis=0).tolist(), strict=True))
+    findings = tape.findings
+    instruments = [
+        {"exchange": row.exchange, "symbol": row.symbol, **dict(zip(COUNTS, counted, strict=True))}
+        for row, counted in zip(tape.instruments, tape.teller.counts.tolist(), strict=True)
+    ]
+    extra = {name: count for name, count in sorted(findings.counts.items()) if name not in ("gaps", "resets")}
+    return {
+        "rows": findings.rows.total(),
+        "first_ns": check.first_ns,
+        "last_ns": check.last_ns,
+        "symbols": [row["symbol"] for row in instruments],
+        "streams": dict(sorted(findings.rows.items())),
+        "messages": check.messages,
+        "gaps": findings.counts["gaps"],
+        "resets": findings.counts["resets"],
+        "crossed": counts["crossed"],
+        "bbo_checked": counts["bbo_checked"],
+        "bbo_equal": counts["bbo_equal"],
+        "duplicate_stamps": check.duplicates,
+        "reversed_stamps": check.reversed,
+        "negative_latency": check.negative,
+        "off_book_prints": counts["off_book"],
+        "dropped": findings.dropped.total(),
+        "dropped_by": dict(sorted(findings.dropped.items())),
+        **extra,
+        "instruments": instruments,
+        "faults": [{"kind": fault.kind, "error": str(fault.error)} for fault in findings.faults],
+        "files": [
+            {
+                "file": str(file.path),
+                "format": file.format.name,
+                "kind": file.kind,
+                "exchange": file.exchange,
+                "symbol": file.symbol,
+            }
+            for file in tape.files
+        ],
+        "skipped": [{"file": str(path), "reason": reason} for path, reason in tape.skipped],
+    }

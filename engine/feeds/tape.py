@@ -1,0 +1,449 @@
+"""Any recording as one tape: files are what they say they are, readers give rows, rows become commands.
+
+A format is a module with a `Format`: `sniff` says whether a file is one of its own, `read` yields its rows as RECORD
+arrays in order of arrival.  Everything else is here once: order, merging, messages, units, what was found wrong.
+"""
+
+import gzip
+import io
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.codes import ENDS_MESSAGE, ROW_CLEAR, ROW_INDEX, ROW_LEVEL, ROW_NAMES, ROW_TRADE
+from engine.contract import Market
+from engine.errors import DataError, MissingExtraError
+from engine.feeds.instruments import Findings, Instruments
+from engine.feeds.merge import Commands, cut_chunks, hold_last_stamp, merge_streams
+from engine.layout import COMMAND, INSTRUMENT, KNOWN_LEVEL, RECORD
+
+Records = NDArray[np.void]
+
+HEAD_BYTES = 1 << 16
+# Of `Teller.counts`, in the order engine.kernels.tape numbers them.
+COUNTS = ("messages", "snapshots", "crossed", "beyond", "off_book", "funding", "bbo_checked", "bbo_equal")
+TABLE_LEAST = 1 << 10
+ROOM_LEAST = 256
+GZIP, ZIP, ZSTD = b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd"
+
+
+class TapeFile(NamedTuple):
+    """One file of a known format, its beginning looked at.
+
+    `exchange` and `symbol` are empty where the rows say them.  Files of one format, kind, exchange and symbol are one
+    stream, in order of `first_ns`.
+    """
+
+    path: Path
+    format: "Format"
+    kind: str
+    exchange: str
+    symbol: str
+    first_ns: int
+    rank: int  # of streams at equal stamps (FEED-001)
+    columns: tuple[str, ...] = ()
+
+
+class Head(NamedTuple):
+    """The beginning of a file, uncompressed."""
+
+    path: Path
+    data: bytes
+    member: str = ""  # of a zip archive
+
+    @property
+    def lines(self) -> list[str]:
+        """Whole lines of text in it; none where it is no text."""
+        try:
+            lines = self.data.decode("utf-8").splitlines()
+        except UnicodeDecodeError:
+            # the cut may lie inside a character
+            lines = self.data.rpartition(b"\n")[0].decode("utf-8", "replace").splitlines()
+        return lines if len(self.data) < HEAD_BYTES else lines[:-1]
+
+
+class Format(NamedTuple):
+    """A way recordings are written.
+
+    Parameters
+    ----------
+    name : str
+        As `perp inspect` shows it.
+    sniff : function of Head
+        Returns what the file is, or None where it is not of this format; DataError where it says it is and cannot be.
+    read : function of (files, instruments, findings)
+        Yields RECORD arrays of the files, which follow each other, in order of arrival: `ts_ns` never falls.
+    """
+
+    name: str
+    sniff: Callable[[Head], TapeFile | None]
+    read: Callable[[Sequence[TapeFile], Instruments, Findings], Iterator[Records]]
+
+
+# ---------------------------------------------------------------- bytes
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """Open a file for reading, uncompressed: gzip, zip (its only member) and zstd are known by their first bytes.
+
+    Raises
+    ------
+    DataError
+        If it is missing, or an archive of several files.
+    MissingExtraError
+        If it is zstd and there is no library for it.
+    """
+    try:
+        with path.open("rb") as raw:
+            magic = raw.read(4)
+        if magic[:2] == GZIP:
+            return cast(BinaryIO, gzip.open(path, "rb"))
+        if magic == ZIP:
+            archive = zipfile.ZipFile(path)
+            members = [name for name in archive.namelist() if not name.endswith("/")]
+            if len(members) != 1:
+                raise DataError(path, None, None, f"expected a zip archive of one file, it has {len(members)}")
+            return cast(BinaryIO, archive.open(members[0]))
+        if magic == ZSTD:
+            return _open_zstd(path)
+        return path.open("rb")
+    except zipfile.BadZipFile as error:
+        raise DataError(path, None, None, f"expected a sound zip archive: {error}") from error
+    except OSError as error:
+        raise DataError(path, None, None, f"expected a readable file: {error.strerror or error}") from error
+
+
+def _open_zstd(path: Path) -> BinaryIO:
+    try:
+        import zstandard
+    except ImportError as error:
+        raise MissingExtraError(f"{path}: reading zstd needs pip install 'perp-engine[captures]'") from error
+    stream = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), closefd=True, read_across_frames=True)
+    return io.BufferedReader(stream)
+
+
+def read_head(path: Path) -> Head:
+    """Return the first bytes of a file, uncompressed.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read or is empty.
+    """
+    try:
+        with open_bytes(path) as stream:
+            data = stream.read(HEAD_BYTES)
+            member = getattr(stream, "name", "") if isinstance(stream, zipfile.ZipExtFile) else ""
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise DataError(path, 1, None, f"expected a readable file: {error}") from error
+    return Head(path, data, str(member))
+
+
+# ---------------------------------------------------------------- rows
+
+
+class RowBuilder:
+    """Rows told one by one, as arrays: for formats that are read message by message.
+
+    Stamps that fall are a fault: the row keeps its place and gets the stamp before it.
+    """
+
+    FIELDS = ("ts_ns", "exchange_ns", "id", "price", "qty", "kind", "market", "side", "flags")
+
+    def __init__(self, findings: Findings) -> None:
+        self._rows: list[tuple[int, ...]] = []
+        self._findings = findings
+        self._last_ns = 0
+
+    def __len__(self) -> int:
+        """Return how many rows wait."""
+        return len(self._rows)
+
+    def begin(self, path: Path, line: int, ts_ns: int, field: str = "local time") -> int:
+        """Return the stamp to give the rows of a message that arrived at `ts_ns`."""
+        if ts_ns < self._last_ns:
+            error = DataError(path, line, field, f"expected {self._last_ns} ns or later, got {ts_ns} ns")
+            self._findings.report("reversed_local", error)
+            return self._last_ns
+        self._last_ns = ts_ns
+        return ts_ns
+
+    def add(
+        self,
+        kind: int,
+        market: int,
+        ts_ns: int,
+        exchange_ns: int,
+        side: int = 0,
+        price: int = 0,
+        qty: int = 0,
+        number: int = 0,
+        flags: int = 0,
+    ) -> None:
+        """Append a row; `number` is its id."""
+        self._rows.append((ts_ns, exchange_ns, number, price, qty, kind, market, side, flags))
+
+    def end_message(self) -> None:
+        """Mark the last row as the end of a book message; nothing where it is no level."""
+        if self._rows and self._rows[-1][5] in (ROW_LEVEL, ROW_CLEAR):
+            row = self._rows[-1]
+            self._rows[-1] = (*row[:8], row[8] | ENDS_MESSAGE)
+
+    def build(self) -> Records:
+        """Return the rows so far and forget them."""
+        rows = np.zeros(len(self._rows), RECORD)
+        if self._rows:
+            columns = np.array(self._rows, dtype=np.int64)
+            for at, name in enumerate(self.FIELDS):
+                rows[name] = columns[:, at]
+        self._rows.clear()
+        return rows
+
+
+# ---------------------------------------------------------------- rows to commands
+
+
+class Teller:
+    """What a recording's rows become, in order of time; keeps the known levels of every instrument (FEED-002).
+
+    Parameters
+    ----------
+    instruments : Instruments
+        May grow while rows come.
+
+    Attributes
+    ----------
+    counts : array (instruments, len(COUNTS)) of int64
+        What was seen, by instrument.
+    """
+
+    def __init__(self, instruments: Instruments) -> None:
+        from engine.kernels import tape
+
+        self._kernels = tape
+        self._instruments = instruments
+        self._table = np.zeros(TABLE_LEAST, KNOWN_LEVEL)
+        self._state = np.zeros(0, INSTRUMENT)
+        self.counts = np.zeros((0, len(COUNTS)), np.int64)
+        self._sizes = np.zeros(0, np.int64)
+        self._starts = np.zeros(0, np.int64)
+        self._rooms = np.zeros(0, np.int64)
+        self._heaps = np.zeros(0, np.int64)
+        self._fold_keys, self._fold_totals = np.zeros(ROOM_LEAST, np.int64), np.zeros(ROOM_LEAST, np.int64)
+        self._numbers = np.zeros(tape.SELF_SIZE, np.int64)
+        self._used = 0  # upper bound of the table's slots in use
+
+    def tell(self, rows: Records) -> Commands:
+        """Return the commands of rows; a message that goes on in the next rows waits for them."""
+        self._make_room(rows)
+        # A row makes at most one command, and what it crosses or clears was known or is among the rows.
+        out = np.zeros(int(self._state["levels"].sum()) + 3 * len(rows) + 2 * int(self._numbers[3]) + 8, COMMAND)
+        count = self._kernels.tell_rows(np.ascontiguousarray(rows), *self._arrays(), out)
+        return out[:count]
+
+    def finish(self) -> Commands:
+        """Return the commands of the message that waited."""
+        out = np.zeros(2 * int(self._state["levels"].sum()) + 2 * int(self._numbers[3]) + 8, COMMAND)
+        self._numbers[4] = 0
+        if self._numbers[3]:
+            self._kernels.flush(*self._arrays(), out)
+        return out[: self._numbers[4]]
+
+    def known_levels(self, market: int) -> NDArray[np.int64]:
+        """Return the known levels of an instrument: bids as their price, asks negated, best bid to best ask."""
+        table = self._table
+        found = table["key"][(table["market"] == market) & (table["is_known"] == 1) & (table["key"] != 0)]
+        return np.sort(found)[::-1]
+
+    def _arrays(self) -> tuple[NDArray[Any], ...]:
+        state = (self._table, self._heaps, self._sizes, self._starts, self._state, self.counts)
+        return (*state, self._fold_keys, self._fold_totals, self._numbers)
+
+    def _make_room(self, rows: Records) -> None:
+        """Grow whatever these rows could fill."""
+        if len(self._state) < len(self._instruments):
+            self._add_instruments()
+        levels = rows["market"][(rows["kind"] == ROW_LEVEL) | (rows["kind"] == ROW_CLEAR)]
+        folded = int(self._numbers[3])
+        known = self._state["levels"]
+        need = folded + len(levels) + int(known.sum())
+        if need > len(self._fold_keys):
+            for name in ("_fold_keys", "_fold_totals"):
+                grown = np.zeros(2 * need, np.int64)
+                grown[:folded] = getattr(self, name)[:folded]
+                setattr(self, name, grown)
+        more = np.bincount(levels, minlength=len(self._state))
+        if self._numbers[3]:
+            more[self._numbers[1]] += folded
+        room = np.repeat(more, 2)
+        if self._used + len(levels) + folded > len(self._table) // 2 or np.any(self._sizes + room > self._rooms):
+            self._move(room, len(levels) + folded)
+        self._used += len(levels)
+
+    def _move(self, room: NDArray[np.int64], rows: int) -> None:
+        kept = np.repeat(self._state["levels"], 2)
+        # Twice what is needed, so that moving costs a constant per row.
+        rooms = 2 * (kept + room) + ROOM_LEAST
+        starts = np.cumsum(rooms) - rooms
+        heaps = np.zeros(int(rooms.sum()), np.int64)
+        used = int(self._state["levels"].sum()) + int(self._numbers[3])
+        size = TABLE_LEAST
+        while size < 4 * (used + rows):
+            size *= 2
+        table = np.zeros(size, KNOWN_LEVEL)
+        message = self._numbers[0] if self._numbers[3] else -1
+        self._kernels.move_levels(
+            self._table, self._heaps, self._sizes, self._starts, table, heaps, starts, np.int64(message)
+        )
+        self._table, self._heaps, self._starts, self._rooms, self._used = table, heaps, starts, rooms, used
+
+    def _add_instruments(self) -> None:
+        count, before = len(self._instruments), len(self._state)
+        state = np.zeros(count, INSTRUMENT)
+        state[:before] = self._state
+        for instrument in list(self._instruments)[before:]:
+            state[instrument.index]["fine_per_tick"] = instrument.fine_per_tick
+            state[instrument.index]["price_max_tick"] = instrument.price_max_tick
+        self._state = state
+        counts = np.zeros((count, len(COUNTS)), np.int64)
+        counts[:before] = self.counts
+        self.counts = counts
+        for name in ("_sizes", "_starts", "_rooms"):
+            grown = np.zeros(2 * count, np.int64)
+            grown[: 2 * before] = getattr(self, name)
+            setattr(self, name, grown)
+
+
+# ---------------------------------------------------------------- the tape
+
+
+class Tape:
+    """Files of any formats as one tape.
+
+    Parameters
+    ----------
+    files : sequence of TapeFile
+        What is read.
+    markets : sequence of Market
+        The instruments, in index order; empty: whatever the files hold, in units of our own.
+    skipped : sequence of (Path, str)
+        What was found beside the files and is not read, with the reason.
+    homes : mapping
+        Market's symbol -> exchange its rows come from.
+    indexes : mapping
+        Market's symbol -> (exchange, symbol) of the instrument whose trades are its index price.
+    is_strict : bool
+        Whether the first fault is raised or all are counted.
+    decimals : mapping
+        Of instruments without a market (`Instruments`).
+
+    Attributes
+    ----------
+    symbols : tuple of str
+        The markets, in index order.
+    counts : dict of str to int
+        Of the last `chunks` call, growing while it runs: rows per kind of stream, book `messages`, `snapshots`,
+        `crossed` messages, levels `beyond` the market's price_max and left out, `off_book` prints, `funding` stamps,
+        `gap_max_ns` (the longest silence of all streams together), `gaps`, `resets`, `dropped` rows.
+    findings, instruments, teller
+        Of the last call.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[TapeFile],
+        markets: Sequence[Market] = (),
+        skipped: Sequence[tuple[Path, str]] = (),
+        *,
+        homes: dict[str, str] | None = None,
+        indexes: dict[str, tuple[str, str]] | None = None,
+        is_strict: bool = True,
+        decimals: dict[tuple[str, str], Sequence[int]] | None = None,
+    ) -> None:
+        self.files = tuple(sorted(files, key=lambda file: (file.rank, file.first_ns, str(file.path))))
+        self.skipped = tuple(skipped)
+        self.symbols = tuple(market.symbol for market in markets)
+        self._markets, self._homes, self._indexes = tuple(markets), homes or {}, indexes or {}
+        self._is_strict, self._decimals = is_strict, decimals
+        self.counts: dict[str, int] = {}
+        self._reset()
+
+    def _reset(self) -> None:
+        self.instruments = Instruments(
+            self._markets, self._homes, tuple(dict.fromkeys(self._indexes.values())), self._decimals
+        )
+        self.findings = Findings(self._is_strict)
+        self.teller = Teller(self.instruments)
+        self.counts = dict.fromkeys([file.kind for file in self.files], 0)
+        self.counts |= dict.fromkeys((*COUNTS[:6], "gaps", "resets", "dropped", "gap_max_ns"), 0)
+
+    def records(self) -> Iterator[Records]:
+        """Yield RECORD arrays in order of time, streams at equal stamps in theirs (FEED-001)."""
+        self._reset()
+        chains: dict[tuple[str, str, str, str], list[TapeFile]] = {}
+        for file in self.files:
+            chains.setdefault((file.format.name, file.kind, file.exchange, file.symbol), []).append(file)
+        # Markets follow their index at equal stamps, so that the order of the tape does not hang on file names.
+        order = {symbol: at for at, symbol in enumerate(self.symbols)}
+        keys = sorted(chains, key=lambda key: (chains[key][0].rank, order.get(key[3], len(order)), key))
+        streams = [
+            hold_last_stamp(chains[key][0].format.read(chains[key], self.instruments, self.findings)) for key in keys
+        ]
+        return self._watch_gaps(merge_streams(streams))
+
+    def chunks(self, rows: int = 65_536) -> Iterator[Commands]:
+        """Yield COMMAND arrays of `rows` records in order of time; every call reads the files anew."""
+        return cut_chunks(self._commands(), rows)
+
+    def _commands(self) -> Iterator[Commands]:
+        for rows in self.records():
+            yield self.teller.tell(self._index_rows(rows) if self._indexes else rows)
+            self._sum_counts()
+        yield self.teller.finish()
+        self._sum_counts()
+
+    def _index_rows(self, rows: Records) -> Records:
+        """Return rows with the trades of index sources as index prices, and nothing else of these sources."""
+        count = len(self._markets)
+        parts = [rows[rows["market"] < count]]
+        for symbol, name in self._indexes.items():
+            source, market = self.instruments.find(*name), self.symbols.index(symbol)
+            if source is None:
+                continue
+            found = rows[(rows["market"] == source.index) & (rows["kind"] == ROW_TRADE)].copy()
+            # both units are powers of ten; the index is rounded to the tick later (FEED-005)
+            ratio = source.tick / self.instruments.rows[market].fine_unit
+            scale = int(ratio) if ratio >= 1 else int(1 / ratio)
+            found["price"] = found["price"] * scale if ratio >= 1 else (found["price"] + scale // 2) // scale
+            found["kind"], found["market"], found["side"], found["flags"] = ROW_INDEX, market, 0, 0
+            parts.append(found)
+        joined = np.concatenate(parts)
+        return joined[np.argsort(joined["ts_ns"], kind="stable")]
+
+    def _sum_counts(self) -> None:
+        totals = self.teller.counts.sum(axis=0).tolist()
+        self.counts |= dict(zip(COUNTS[:6], totals[:6], strict=True))
+        self.counts |= {name: self.findings.counts[name] for name in ("gaps", "resets")}
+        self.counts |= self.findings.rows
+        self.counts["dropped"] = self.findings.dropped.total()
+
+    def _watch_gaps(self, blocks: Iterable[Records]) -> Iterator[Records]:
+        last: int | None = None
+        for block in blocks:
+            ts_ns = block["ts_ns"]
+            widest = int(np.diff(ts_ns).max(initial=0))
+            if last is not None:
+                widest = max(widest, int(ts_ns[0]) - last)
+            self.counts["gap_max_ns"] = max(self.counts["gap_max_ns"], widest)
+            last = int(ts_ns[-1])
+            yield block
+
+
+def name_kind(kind: int) -> str:
+    """Return the name of a kind of row."""
+    return ROW_NAMES[kind]
