@@ -4,9 +4,6 @@ Shared by every reader of such text.  A block of a file is split into columns at
 that Python can afford; only when something in a block is wrong is it halved until the bad row stands alone.
 """
 
-import gzip
-import zipfile
-import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -17,7 +14,7 @@ from numpy.typing import NDArray
 
 from engine.errors import DataError
 from engine.feeds.instruments import Findings, UnitCache
-from engine.feeds.tape import Records, open_bytes
+from engine.feeds.tape import READ_ERRORS, Records, explain_read, open_bytes
 
 Parser = Callable[[str], Any]
 Ints = NDArray[np.int64]
@@ -65,6 +62,11 @@ def named(table: Mapping[str, Any]) -> Parser:
         return table[text]
 
     return parse
+
+
+def optional(parse: Parser) -> Parser:
+    """Return a parser that reads an empty text as 0."""
+    return lambda text: parse(text) if text else 0
 
 
 class Block:
@@ -163,12 +165,8 @@ def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Generator[tuple[i
             yield line, rest.replace(b"\r", b"").decode("ascii")
     except UnicodeDecodeError as error:
         raise DataError(path, line, None, "expected ASCII text in this line or a later one") from error
-    except EOFError as error:
-        raise DataError(path, line, None, "expected a complete gzip file, it ends early after this line") from error
-    except (gzip.BadGzipFile, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(path, line, None, f"expected a sound gzip file, got: {error}") from error
-    except OSError as error:
-        raise DataError(path, None, None, f"expected a readable file: {error.strerror or error}") from error
+    except READ_ERRORS as error:
+        raise explain_read(path, line, error) from error
 
 
 def read_columns(

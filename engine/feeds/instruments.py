@@ -139,6 +139,13 @@ class Instrument:
         self.fine_unit = Decimal(1).scaleb(-places)
         self.fine_per_tick = int(self.tick / self.fine_unit)
 
+    def round_price(self, text: str) -> int:
+        """Return a price in ticks, half-even; ValueError where there is none such."""
+        count = int((parse_decimal(text) / self.tick).to_integral_value(ROUND_HALF_EVEN))
+        if not 1 <= count <= self.price_max_tick:
+            raise ValueError(f"expected {self.tick} to {self.price_max_tick * self.tick}, got {text}")
+        return count
+
     def count_fine(self, text: str) -> int:
         """Return a mark, index or last price in fine units, half-even; 0 where the text is empty (FEED-005)."""
         if not text:

@@ -12,6 +12,7 @@ from engine.errors import DataError
 from engine.feeds.formats import sniff_file
 from engine.feeds.merge import Commands, hold_last_stamp
 from engine.feeds.tape import Tape
+from engine.layout import RECORD
 
 QUOTE = np.dtype(
     [
@@ -36,7 +37,7 @@ def read_quotes(path: str | Path, market: Market) -> NDArray[np.void]:
     if file is None:
         raise DataError(path, 1, None, "expected a recording with quotes")
     rows = [block[block["kind"] == ROW_QUOTE] for block in Tape([file], [market]).records()]
-    both = np.concatenate(rows) if rows else np.zeros(0)
+    both = np.concatenate([np.zeros(0, RECORD), *rows])
     if not len(both):
         raise DataError(path, 1, None, f"expected quotes of {market.symbol}, found none")
     quotes = np.zeros(len(both) // 2, QUOTE)

@@ -127,6 +127,18 @@ def _open_zstd(path: Path) -> BinaryIO:
     return io.BufferedReader(stream)
 
 
+READ_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
+
+
+def explain_read(path: Path, line: int, error: BaseException) -> DataError:
+    """Return the error of a file that cannot be read on after a line."""
+    if isinstance(error, EOFError):
+        return DataError(path, line, None, "expected a complete gzip file, it ends early after this line")
+    if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+        return DataError(path, None, None, f"expected a readable file: {error.strerror or error}")
+    return DataError(path, line, None, f"expected a sound archive, got: {error}")
+
+
 def read_head(path: Path) -> Head:
     """Return the first bytes of a file, uncompressed.
 
@@ -139,8 +151,8 @@ def read_head(path: Path) -> Head:
         with open_bytes(path) as stream:
             data = stream.read(HEAD_BYTES)
             member = getattr(stream, "name", "") if isinstance(stream, zipfile.ZipExtFile) else ""
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(path, 1, None, f"expected a readable file: {error}") from error
+    except READ_ERRORS as error:
+        raise explain_read(path, 1, error) from error
     return Head(path, data, str(member))
 
 
@@ -225,7 +237,7 @@ class Teller:
     def __init__(self, instruments: Instruments) -> None:
         from engine.kernels import tape
 
-        self._kernels = tape
+        self._kernels: Any = tape
         self._instruments = instruments
         self._table = np.zeros(TABLE_LEAST, KNOWN_LEVEL)
         self._state = np.zeros(0, INSTRUMENT)
@@ -259,6 +271,10 @@ class Teller:
         table = self._table
         found = table["key"][(table["market"] == market) & (table["is_known"] == 1) & (table["key"] != 0)]
         return np.sort(found)[::-1]
+
+    def room(self) -> int:
+        """Return how many levels and entries of heaps there is room for."""
+        return len(self._table) + len(self._heaps)
 
     def _arrays(self) -> tuple[NDArray[Any], ...]:
         state = (self._table, self._heaps, self._sizes, self._starts, self._state, self.counts)

@@ -35,6 +35,7 @@ from engine.feeds.columns import (
     Stamps,
     convert_block,
     count_stamp,
+    optional,
     read_columns,
 )
 from engine.feeds.instruments import Findings, Instrument, Instruments, count_interest, count_rate, number_id
@@ -212,9 +213,8 @@ def _convert_quotes(block: Block, instrument: Instrument) -> Records:
     rows = np.repeat(_begin(ROW_QUOTE, block, instrument), 2)
     for at, (side, name) in enumerate(((1, "bid"), (-1, "ask"))):
         rows["side"][at::2] = side
-        prices, totals = instrument.prices, instrument.totals
-        rows["price"][at::2] = block.map(f"{name}_price", lambda text: prices[text] if text else 0)
-        rows["qty"][at::2] = block.map(f"{name}_amount", lambda text: totals[text] if text else 0)
+        rows["price"][at::2] = block.map(f"{name}_price", optional(instrument.prices.__getitem__))
+        rows["qty"][at::2] = block.map(f"{name}_amount", optional(instrument.totals.__getitem__))
     return rows
 
 
@@ -228,11 +228,10 @@ def _convert_snapshots(block: Block, instrument: Instrument) -> Records:
         label = f"{'asks' if name else 'bids'}[{place}]"
         rows = heads.copy()
         rows["kind"], rows["side"] = ROW_LEVEL, -1 if name else 1
-        prices, totals = instrument.levels, instrument.totals
-        rows["price"] = block.map(f"{label}.price", lambda text: prices[text] if text else 0)
-        rows["qty"] = block.map(f"{label}.amount", lambda text: totals[text] if text else 0)
+        rows["price"] = block.map(f"{label}.price", optional(instrument.levels.__getitem__))
+        rows["qty"] = block.map(f"{label}.amount", optional(instrument.totals.__getitem__))
         parts.append(rows)
-    told = np.stack(parts, axis=1).reshape(-1)
+    told: Records = np.stack(parts, axis=1).reshape(-1)
     told = told[(told["kind"] == ROW_CLEAR) | (told["price"] > 0)]
     last = np.append(told["kind"][1:] == ROW_CLEAR, True)
     told["flags"] |= np.where(last, ENDS_MESSAGE, 0).astype(np.uint8)
@@ -247,7 +246,7 @@ def _match_ladder(name: str) -> tuple[bool, int] | None:
 def _convert_ticker(block: Block, instrument: Instrument) -> Records:
     """Return per line what it tells: funding, predicted rate, open interest, last, index, mark, in this order."""
     rows = _begin(ROW_FUNDING, block, instrument)
-    due = np.array(block.map("funding_timestamp", lambda text: count_stamp(text) if text else 0), dtype=np.int64)
+    due = np.array(block.map("funding_timestamp", optional(count_stamp)), dtype=np.int64)
     rate_texts = block.texts("funding_rate")
     rows["qty"], rows["price"] = due * NS_PER_US, block.map("funding_rate", count_rate)
     rows["flags"] = [0 if text else NO_RATE for text in rate_texts]

@@ -1,8 +1,8 @@
 """A recording's rows as commands: what its book becomes, message by message (FEED-001 to FEED-010).
 
-One pass over rows in order of time.  Levels are gathered until their message ends and told removals first; trades become
-prints; mark, index and funding are told when they change or fall due.  Known levels live in one hash table of all
-instruments, best prices on two heaps per instrument whose forgotten entries are dropped when they come to the top.
+One pass over rows in order of time.  Levels are gathered until their message ends and told removals first; trades
+become prints; mark, index and funding are told when they change or fall due.  Known levels live in one hash table of
+all instruments, best prices on two heaps per instrument whose forgotten entries are dropped when they come to the top.
 
 A level's key is its price for a bid and its negated price for an ask, so that a bid `b` and an ask `-a` cross when
 their sum is not negative.  Nothing here can run out of room: `Teller.make_room` counts what the rows may need.
@@ -30,6 +30,7 @@ from engine.codes import (
     ROW_QUOTE,
     ROW_TRADE,
 )
+from engine.kernels.idmap import home_of
 
 # Places in the counts of one instrument, as `engine.feeds.tape.COUNTS` names them.
 MESSAGES, SNAPSHOTS, CROSSED, BEYOND, OFF_BOOK_PRINTS, FUNDING_PAID, BBO_CHECKED, BBO_EQUAL = range(8)
@@ -43,17 +44,10 @@ PICO_PER_PPB = 1000
 
 
 @inlined
-def hash_level(key, market, mask):
-    """Return where a level's search begins (Fibonacci hashing; the high bits are the mixed ones)."""
-    word = (np.uint64(key) ^ (np.uint64(market) << np.uint64(48))) * np.uint64(0x9E3779B97F4A7C15)
-    return np.int64(word >> np.uint64(24)) & mask
-
-
-@inlined
 def find_slot(table, key, market):
     """Return the slot of a level, or the empty one where it belongs."""
     mask = np.int64(len(table) - 1)
-    slot = hash_level(key, market, mask)
+    slot = home_of(key ^ (market << 40), len(table))
     while table[slot]["key"] != 0 and (table[slot]["key"] != key or table[slot]["market"] != market):
         slot = (slot + 1) & mask
     return slot
@@ -300,7 +294,6 @@ def move_levels(table, heaps, sizes, starts, new_table, new_heaps, new_starts, m
             new_table[find_slot(new_table, level["key"], np.int64(level["market"]))] = level
     for heap in range(len(sizes)):
         base = starts[heap]
-        kept = np.int64(0)
         size = sizes[heap]
         sizes[heap] = 0
         for place in range(base, base + size):
@@ -309,4 +302,3 @@ def move_levels(table, heaps, sizes, starts, new_table, new_heaps, new_starts, m
             if table[slot]["is_known"] == 1:
                 table[slot]["is_known"] = 2  # moved: a level that came, went and came again lies there twice
                 push(new_heaps, heap, sizes, new_starts, key)
-                kept += 1

@@ -51,9 +51,9 @@ class _Reader:
             field = "amount"
             qty_lot = self.amounts[row[field]]
             field = "entry_price"
-            entry_tick = self.units.round_price(row[field])
-            if not entry_tick:
+            if not row[field]:
                 raise ValueError("expected a price, got nothing")
+            entry_tick = self.units.round_price(row[field])
             field = "leverage"
             leverage = self._read_leverage(row[field])
             field = "margin_mode"
