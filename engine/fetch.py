@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, timedelta
 from email.message import Message
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from pathlib import Path
 from time import sleep
 from typing import NamedTuple
@@ -19,12 +19,12 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
 
-import engine
 from engine.errors import ConfigError, DataError
 from engine.feeds.tardis import NAME, STREAMS
 
 BASE_URL = "https://datasets.tardis.dev/v1"
 KEY_VARIABLE = "TARDIS_API_KEY"
+AGENT = "perp-engine"  # the name Python gives itself is refused by some gateways
 RETRIES = 5
 PAUSE_S = 1.0  # before the first retry; twice as long before each further one
 PAUSE_MAX_S = 60.0
@@ -357,13 +357,15 @@ class _Fetcher:
                         self.on_progress(name, size, total)
                 file.flush()
                 os.fsync(file.fileno())  # the name to come is a promise
+        if total is None and not size:
+            raise _Cut("nothing came")
         if total is not None and size != total:
             raise _Cut(f"the connection ended after {size:,} of {total:,} bytes")
 
     def _open(self, dataset: Dataset, url: str, offset: int, tag: str) -> HTTPResponse | None:
         """Return the answer to a request from `offset` on, or None where nothing is missing."""
         # Compressed is how the files lie there; asked for plain text, a server between could unpack them for us.
-        request = Request(url, headers={"User-Agent": f"perp-engine/{engine.__version__}", "Accept-Encoding": "gzip"})
+        request = Request(url, headers={"User-Agent": AGENT, "Accept-Encoding": "gzip"})
         if offset:
             request.add_header("Range", f"bytes={offset}-")
             request.add_header("If-Range", tag)
@@ -430,6 +432,10 @@ def _read_block(response: HTTPResponse) -> bytes:
     """Return what has come, at most a block; apart, so that a full disk is not taken for the network's fault."""
     try:
         return response.read1(BLOCK_BYTES)
+    except IncompleteRead as error:
+        if response.chunked:
+            raise _Cut("the connection ended early") from error
+        return b""  # in some versions of Python; who counts finds it in all
     except TimeoutError as error:
         raise _Cut(f"nothing came for {TIMEOUT_S:g} s") from error
     except (HTTPException, OSError) as error:

@@ -12,15 +12,18 @@ import sys
 import threading
 from contextlib import closing
 from datetime import date
+from http.client import HTTPResponse, IncompleteRead
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.error import URLError
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import engine.fetch
+from engine import load_market
 from engine.cli import main
 from engine.errors import ConfigError, DataError
 from engine.feeds import open_feed
@@ -60,6 +63,8 @@ class Site:
         self.files, self.plan, self.asked = {TRADES: FIRST}, [], []
         self.tags = "strong"  # or "weak", "date", "none"
         self.knows_ranges, self.heeds_if_range = True, True
+        self.length = "stated"  # or "chunked", or "unknown" until the connection ends
+        self.slip = 0  # how far before the byte asked for an answer begins
         self.is_released = threading.Event()
         self.retry_after, self.words, self.target = "", b"", ""
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"site": self}))
@@ -119,14 +124,19 @@ class Handler(BaseHTTPRequestHandler):
         # Strong comparison: a weak tag fits nothing, itself included (RFC 9110, 13.1.5).
         is_same = wanted is None or (wanted in headers.values() and not wanted.startswith("W/"))
         if asked and site.knows_ranges and (is_same or not site.heeds_if_range):
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            start = int(asked.removeprefix("bytes=").removesuffix("-")) - site.slip
             if start >= len(content):
                 self.answer(416, {"Content-Range": f"bytes */{len(content)}", "Content-Length": 0}, b"")
                 return
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         body = content[start:]
-        headers["Content-Length"] = len(body)
         kind, count = step if isinstance(step, tuple) else ("plain", len(body))
+        if site.length == "stated":
+            headers["Content-Length"] = len(body)
+        elif site.length == "chunked":
+            headers["Transfer-Encoding"] = "chunked"
+            is_cut, body = count < len(body), b"%x\r\n%b\r\n" % (min(count, len(body)), body[:count])
+            body, count = body if is_cut else body + b"0\r\n\r\n", len(body) + 5
         self.answer(206 if start else 200, headers, body[:count])
         if kind == "stall":
             site.is_released.wait(30)
@@ -236,6 +246,21 @@ def test_several(site, fetch, tmp_path):
     assert all(NAME.fullmatch(name) for name in names(tmp_path / "tapes"))
 
 
+def test_what_came_can_be_played(site, fetch, tmp_path, monkeypatch):
+    """The demo's own tape by way of a server: the reader finds in it what is in the original (FETCH-001)."""
+    monkeypatch.setenv("TARDIS_API_KEY", "TD.secret")
+    demo = ROOT / "replay_data" / "synthetic_btc"
+    for file in demo.glob("*.csv.gz"):
+        exchange, kind, day, symbol = NAME.fullmatch(file.name).group("exchange", "kind", "date", "symbol")
+        site.files[f"/v1/{exchange}/{kind}/{day.replace('-', '/')}/{symbol}.csv.gz"] = file.read_bytes()
+    given = ["fetch", "tardis", "synthetic", "BTCUSDT", "2025-03-03", "--base-url", site.url]
+    assert main([*given, "--out", str(tmp_path / "tapes")]) == 0
+    markets = [load_market(demo / "market.toml")]
+    original, fetched = open_feed(demo, markets), open_feed(tmp_path / "tapes", markets)
+    assert len(fetched.files) == 3
+    assert next(fetched.chunks(9_999)).tobytes() == next(original.chunks(9_999)).tobytes()
+
+
 def test_what_is_asked_if_nothing_is_said(site, fetch, tmp_path, monkeypatch):
     """Without --types what a replay takes, without --out `tapes`, which git is told to leave alone (FETCH-001)."""
     monkeypatch.chdir(tmp_path)
@@ -296,6 +321,24 @@ def test_a_cut_connection_goes_on(site, fetch, tmp_path):
     assert (tmp_path / "tapes" / TRADES_FILE).read_bytes() == FIRST
 
 
+def test_a_cut_as_newer_pythons_report_it(site, fetch, tmp_path, monkeypatch):
+    """An exception or an empty block, the same comes of it (FETCH-004)."""
+    real = HTTPResponse.read1
+
+    def read_strictly(response, count):
+        block = real(response, count)
+        if not block and response.length:
+            raise IncompleteRead(block, response.length)
+        return block
+
+    monkeypatch.setattr(HTTPResponse, "read1", read_strictly)
+    site.plan = [("cut", 30_000)]
+    status, _, err = fetch()
+    assert status == 0
+    assert f"the connection ended after 30,000 of {len(FIRST):,} bytes; again in" in err
+    assert (tmp_path / "tapes" / TRADES_FILE).read_bytes() == FIRST
+
+
 @pytest.mark.parametrize("tags", ["strong", "weak", "date"])
 def test_an_earlier_run_is_gone_on_from(site, fetch, tmp_path, tags):
     """A run that gave up leaves a `.part`; the same command later brings the rest only (FETCH-003)."""
@@ -330,12 +373,39 @@ def test_a_changed_file_begins_anew(site, fetch, tmp_path, tags, heeds_if_range)
     assert names(tmp_path / "tapes") == [TRADES_FILE]
 
 
+def test_two_versions_are_never_one_file(site, fetch, tmp_path):
+    """Files of several gzip members, cut between two: head of one and tail of the other would be sound (FETCH-003)."""
+    old, new = (
+        b"".join(gzip.compress(HEADER.encode() + text * 999, 0) for text in pair)
+        for pair in ((b"a", b"b"), (b"c", b"d"))
+    )
+    assert len(old) == len(new)
+    site.files[TRADES], site.heeds_if_range = old, False
+    site.plan = [("cut", len(old) // 2), 500]
+    assert fetch("--retries", "1")[0] == 4
+    site.files[TRADES] = new
+    status, _, err = fetch()
+    assert status == 0
+    assert "the server went on with something else; again" in err
+    assert (tmp_path / "tapes" / TRADES_FILE).read_bytes() == new
+
+
+def test_another_piece_than_asked_for(site, fetch, tmp_path):
+    """A server, or a cache before it, that begins elsewhere is not believed (FETCH-003)."""
+    site.plan, site.slip = [("cut", 50_000)], 10
+    status, _, err = fetch()
+    assert status == 0
+    assert "the server went on with something else; again" in err
+    assert (tmp_path / "tapes" / TRADES_FILE).read_bytes() == FIRST
+
+
 @pytest.mark.parametrize("tag", [None, "", '"made up"', "Thu\nX-Injected: 1"])
 def test_a_part_of_no_known_version_begins_anew(site, fetch, tmp_path, tag):
     """Nothing of it survives in the file, and what stands in the tag stays one header (FETCH-003)."""
     leave_part(tmp_path / "tapes", b"something else", tag)
     assert fetch()[0] == 0
     assert (tmp_path / "tapes" / TRADES_FILE).read_bytes() == FIRST
+    assert site.ranges() == ["bytes=14-" if tag == '"made up"' else None]
     assert "X-Injected" not in site.asked[0][1]
 
 
@@ -351,6 +421,25 @@ def test_a_server_that_knows_no(site, fetch, tmp_path, what):
     assert (tmp_path / "tapes" / TRADES_FILE).read_bytes() == FIRST
 
 
+def test_a_length_nobody_states(site, fetch, tmp_path):
+    """In chunks a cut is still seen and gone on from; where only the connection ends, the gzip says (FETCH-002)."""
+    site.length, site.plan = "chunked", [("cut", 50_000)]
+    status, _, err = fetch("--progress")
+    assert status == 0
+    assert "the connection ended early; again in" in err
+    assert site.ranges() == [None, "bytes=50000-"]
+    assert (tmp_path / "tapes" / TRADES_FILE).read_bytes() == FIRST
+    (tmp_path / "tapes" / TRADES_FILE).unlink()
+    site.length, site.plan = "unknown", [("cut", 0), ("cut", 50_000)]
+    status, _, err = fetch()
+    assert status == 4
+    assert "nothing came; again in" in err
+    assert "expected a sound gzip file" in err
+    assert names(tmp_path / "tapes") == []
+    assert fetch()[0] == 0
+    assert (tmp_path / "tapes" / TRADES_FILE).read_bytes() == FIRST
+
+
 def test_interrupted_while_checking(site, fetch, tmp_path):
     """All bytes are there already: nothing comes twice, and the file is checked before it gets its name (FETCH-003)."""
     tag = site.validators(FIRST)["ETag"]
@@ -360,6 +449,10 @@ def test_interrupted_while_checking(site, fetch, tmp_path):
     assert names(tmp_path / "tapes") == [TRADES_FILE]
     (tmp_path / "tapes" / TRADES_FILE).unlink()
     leave_part(tmp_path / "tapes", FIRST + b"more", tag)  # more than there is: anew
+    assert fetch()[0] == 0
+    assert (tmp_path / "tapes" / TRADES_FILE).read_bytes() == FIRST
+    (tmp_path / "tapes" / TRADES_FILE).unlink()
+    leave_part(tmp_path / "tapes", bytes(len(FIRST)), tag)  # as many, but others: anew
     assert fetch()[0] == 0
     assert (tmp_path / "tapes" / TRADES_FILE).read_bytes() == FIRST
 
@@ -413,8 +506,9 @@ def test_broken_where_it_was_joined(site, fetch, tmp_path):
     (tmp_path / "tapes" / TRADES_FILE).unlink()
     site.files[TRADES] = BROKEN["a bit"]
     leave_part(tmp_path / "tapes", b"x" * 1_000, site.validators(BROKEN["a bit"])["ETag"])
-    site.plan = ["plain", ("cut", 20_000)]  # joined again: still only once more
+    site.plan, site.asked = ["plain", ("cut", 20_000)], []
     assert fetch()[0] == 4
+    assert site.ranges() == ["bytes=1000-", None, "bytes=20000-"]  # joined again: still only once more
     assert names(tmp_path / "tapes") == []
 
 
@@ -607,6 +701,22 @@ def test_a_server_that_says_nothing(site, fetch, tmp_path, monkeypatch):
         status, _, err = fetch("--retries", "1", url=url, symbols="ETHUSDT")
     assert status == 4
     assert "no answer within 0.2 s; gave up after 2 tries" in err
+
+
+def test_a_connection_that_takes_too_long(site, fetch, monkeypatch):
+    """Not even the first one is given up for that: a busy server takes its time (FETCH-004)."""
+    failures = [URLError(TimeoutError("timed out"))]
+    real = engine.fetch.urlopen
+
+    def open_late(*arguments, **named):
+        if failures:
+            raise failures.pop()
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(engine.fetch, "urlopen", open_late)
+    status, _, err = fetch()
+    assert status == 0
+    assert "timed out; again in" in err
 
 
 def test_a_full_disk_is_not_the_network(site, fetch, monkeypatch):

@@ -135,8 +135,9 @@ def run_fetch_tardis(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(summary, indent=2, ensure_ascii=False))
     else:
+        count = f"{len(results)} file{'s' * (len(results) != 1)}"
         print(
-            f"{len(results)} files, {summary['bytes']:,} bytes, {summary['fetched_bytes']:,} of them fetched in "
+            f"{count}, {summary['bytes']:,} bytes, {summary['fetched_bytes']:,} of them fetched in "
             f"{summary['seconds']:.1f} s, {summary['resumed']} resumed"
         )
     return 0
