@@ -28,6 +28,7 @@ AGENT = "perp-engine"  # the name Python gives itself is refused by some gateway
 RETRIES = 5
 PAUSE_S = 1.0  # before the first retry; twice as long before each further one
 PAUSE_MAX_S = 60.0
+DOUBLINGS_MAX = 6  # past that it is the longest pause anyway
 TIMEOUT_S = 30.0  # for one answer of the network, not for a whole file
 BLOCK_BYTES = 1 << 18
 ANSWER_BYTES = 300  # of a server's own words in an error
@@ -185,6 +186,7 @@ def fetch_datasets(
     try:
         parts = urlsplit(base_url)
         is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_url = is_url and parts.username is None  # urllib cannot send it
     except ValueError:
         is_url = False
     if not is_url or not base_url.isascii() or not base_url.isprintable() or " " in base_url:
@@ -323,7 +325,7 @@ class _Fetcher:
                     raise DataError(
                         url, None, None, f"{cut}; gave up after {failures} tries, the same command goes on from here"
                     ) from cut
-                wait_s = min(max(PAUSE_S * 2 ** (failures - 1), cut.wait_s), PAUSE_MAX_S)
+                wait_s = min(max(PAUSE_S * 2 ** min(failures - 1, DOUBLINGS_MAX), cut.wait_s), PAUSE_MAX_S)
                 if self.on_retry:
                     self.on_retry(f"{url}: {cut}; again in {wait_s:g} s")
                 sleep(wait_s)

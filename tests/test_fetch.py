@@ -27,7 +27,7 @@ from engine import load_market
 from engine.cli import main
 from engine.errors import ConfigError, DataError
 from engine.feeds import open_feed
-from engine.feeds.tardis import NAME, inspect_file
+from engine.feeds.tardis import NAME, STREAMS, inspect_file
 from engine.fetch import Dataset, count_unpacked, fetch_datasets, list_datasets, parse_days
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -800,6 +800,15 @@ def test_usage(arguments, capsys):
     assert "usage: " in capsys.readouterr().err
 
 
+def test_help_names_the_defaults(capsys):
+    """It is written without importing what would know them."""
+    with pytest.raises(SystemExit):
+        main(["fetch", "tardis", "--help"])
+    printed = "".join(capsys.readouterr().out.split())
+    for default in (",".join(STREAMS), engine.fetch.BASE_URL, f"({engine.fetch.RETRIES})", engine.fetch.KEY_VARIABLE):
+        assert default in printed
+
+
 @pytest.mark.parametrize(
     ("exchange", "symbol", "kind"),
     [
@@ -829,7 +838,16 @@ def test_names_are_the_readers(symbol):
 
 
 @pytest.mark.parametrize(
-    "url", ["file:///v1", "datasets.tardis.dev", "http://", "http://host:port/", "http://a b/", ""]
+    "url",
+    [
+        "file:///v1",
+        "datasets.tardis.dev",
+        "http://",
+        "http://host:port/",
+        "http://a b/",
+        "http://me:secret@host:80/",
+        "",
+    ],
 )
 def test_a_base_url_that_is_none(url):
     with pytest.raises(ConfigError, match="--base-url: expected http"):
