@@ -524,7 +524,7 @@ def test_help_is_fast():
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
         times.append(time.perf_counter() - begun)
         assert done.returncode == 0, done.stderr
-    for verb in ("demo", "replay", "inspect", "warm", "doctor", "docs"):
+    for verb in ("demo", "replay", "fetch", "inspect", "warm", "doctor", "docs"):
         assert f"\n    {verb} " in done.stdout
     assert min(times) < 1  # 0.05 s on an idle machine; the bar is 0.15
 

@@ -40,7 +40,7 @@ INNER = {
 RINGS = (
     {"compiled"},  # the owner of the arrays
     {"exchange", "memory"},
-    {"feeds", "journal", "scenario"},
+    {"feeds", "fetch", "journal", "scenario"},
     {"bench", "check", "replay", "sweep", "report"},
     {"cli", "serve"},
 )

@@ -19,6 +19,7 @@ import engine
 from engine.cli.arguments import positive
 from engine.cli.bench import add_bench
 from engine.cli.check import add_check
+from engine.cli.fetch import add_fetch
 from engine.cli.venues import add_venues
 from engine.cli.warm import COMPILE_SECONDS, compile_kernels, find_kernels, load_kernels
 from engine.errors import ConfigError, DataError, EngineError
@@ -83,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _add_demo(verbs)
     _add_replay(verbs)
+    add_fetch(verbs)
     add_check(verbs)
     add_venues(verbs)
     add_bench(verbs)
