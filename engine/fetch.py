@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
 
 from engine.errors import ConfigError, DataError
-from engine.feeds.tardis import NAME, STREAMS
+from engine.feeds.tardis import NAME, REPLAYED
 
 BASE_URL = "https://datasets.tardis.dev/v1"
 KEY_VARIABLE = "TARDIS_API_KEY"
@@ -105,7 +105,7 @@ def parse_days(text: str) -> list[date]:
 
 
 def list_datasets(
-    exchange: str, symbols: Sequence[str], days: Sequence[date], kinds: Sequence[str] = STREAMS
+    exchange: str, symbols: Sequence[str], days: Sequence[date], kinds: Sequence[str] = REPLAYED
 ) -> list[Dataset]:
     """Return each kind of each symbol of each day once, days first.
 

@@ -130,6 +130,19 @@ def _describe_run(write: _Writer) -> list[tuple[str, str]]:
         rows.append(("rejected", f"{count_noun(summary['rejected'], 'command')}: {named}"))
     if summary["liquidations"]:
         rows += [("", ""), *_describe_liquidations(write), ("", ""), *_describe_funds(write)]
+    if summary["liquidations_by"]["recorded"]["orders"]:
+        rows += [("", ""), *_compare_liquidations(write)]
+    return rows
+
+
+def _compare_liquidations(write: _Writer) -> list[tuple[str, str]]:
+    """Return what the venue told of liquidations beside ours; public streams are a lower bound (REPLAY-001)."""
+    rows = []
+    for name, label in (("recorded", "the venue told"), ("simulated", "this run made")):
+        told = write.summary["liquidations_by"][name]
+        orders = f"{count_noun(told['orders'], 'liquidation order')} in {told['seconds']:,} market-seconds"
+        rows.append((label, f"{orders}, {write.money(told['notional_quote'])}"))
+    rows.append(("", "public feeds tell one order per market and second at most; by second: liquidations.csv"))
     return rows
 
 

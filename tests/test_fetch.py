@@ -27,7 +27,7 @@ from engine import load_market
 from engine.cli import main
 from engine.errors import ConfigError, DataError
 from engine.feeds import open_feed
-from engine.feeds.tardis import NAME, STREAMS, inspect_file
+from engine.feeds.tardis import NAME, REPLAYED, inspect_file
 from engine.fetch import Dataset, count_unpacked, fetch_datasets, list_datasets, parse_days
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -805,7 +805,7 @@ def test_help_names_the_defaults(capsys):
     with pytest.raises(SystemExit):
         main(["fetch", "tardis", "--help"])
     printed = "".join(capsys.readouterr().out.split())
-    for default in (",".join(STREAMS), engine.fetch.BASE_URL, f"({engine.fetch.RETRIES})", engine.fetch.KEY_VARIABLE):
+    for default in (",".join(REPLAYED), engine.fetch.BASE_URL, f"({engine.fetch.RETRIES})", engine.fetch.KEY_VARIABLE):
         assert default in printed
 
 

@@ -105,7 +105,7 @@ def run_fetch_tardis(options: argparse.Namespace) -> int:
 
     Source: FETCH-006, CLI-002.
     """
-    from engine.feeds.tardis import STREAMS
+    from engine.feeds.tardis import REPLAYED
     from engine.fetch import BASE_URL, KEY_VARIABLE, RETRIES, fetch_datasets, list_datasets
 
     begun = perf_counter()
@@ -114,7 +114,7 @@ def run_fetch_tardis(options: argparse.Namespace) -> int:
     results = []
     try:
         for result in fetch_datasets(
-            list_datasets(options.exchange, options.symbols, options.days, options.types or STREAMS),
+            list_datasets(options.exchange, options.symbols, options.days, options.types or REPLAYED),
             options.out,
             base_url=options.base_url or BASE_URL,
             api_key=os.environ.get(KEY_VARIABLE, "").strip(),

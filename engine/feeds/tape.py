@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.codes import ENDS_MESSAGE, ROW_CLEAR, ROW_INDEX, ROW_LEVEL, ROW_NAMES, ROW_TRADE
+from engine.codes import ENDS_MESSAGE, ROW_CLEAR, ROW_INDEX, ROW_LEVEL, ROW_LIQUIDATION, ROW_NAMES, ROW_TRADE
 from engine.contract import Market
 from engine.errors import DataError, MissingExtraError
 from engine.feeds.instruments import Findings, Instruments
@@ -366,6 +366,8 @@ class Tape:
         Of the last `chunks` call, growing while it runs: rows per kind of stream, book `messages`, `snapshots`,
         `crossed` messages, levels `beyond` the market's price_max and left out, `off_book` prints, `funding` stamps,
         `gap_max_ns` (the longest silence of all streams together), `gaps`, `resets`, `dropped` rows.
+    liquidations : list of RECORD arrays
+        Of the last call: the venue's liquidations, which are no commands (FEED-010).
     findings, instruments, teller
         Of the last call.
     """
@@ -387,6 +389,7 @@ class Tape:
         self._markets, self._homes, self._indexes = tuple(markets), homes or {}, indexes or {}
         self._is_strict, self._decimals = is_strict, decimals
         self.counts: dict[str, int] = {}
+        self.liquidations: list[Records] = []
         self._reset()
 
     def _reset(self) -> None:
@@ -394,6 +397,7 @@ class Tape:
             self._markets, self._homes, tuple(dict.fromkeys(self._indexes.values())), self._decimals
         )
         self.findings = Findings(self._is_strict)
+        self.liquidations = []
         self.teller = Teller(self.instruments)
         self.counts = dict.fromkeys([file.kind for file in self.files], 0)
         self.counts |= dict.fromkeys((*COUNTS[:6], "gaps", "resets", "dropped", "gap_max_ns"), 0)
@@ -418,6 +422,9 @@ class Tape:
 
     def _commands(self) -> Iterator[Commands]:
         for rows in self.records():
+            told = rows["kind"] == ROW_LIQUIDATION
+            if told.any():
+                self.liquidations.append(rows[told])
             yield self.teller.tell(self._index_rows(rows) if self._indexes else rows)
             self._sum_counts()
         yield self.teller.finish()

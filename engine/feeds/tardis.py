@@ -55,6 +55,8 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
     "book_snapshot": (*COMMON, "asks[0].price", "asks[0].amount", "bids[0].price", "bids[0].amount"),
     "derivative_ticker": (*COMMON, "funding_timestamp", "funding_rate", "index_price", "mark_price"),
 }
+# What a replay plays; the others are looked at.
+REPLAYED = ("trades", "incremental_book_L2", "derivative_ticker")
 RANKS = {kind: rank for rank, kind in enumerate(SCHEMAS)}
 LADDER = re.compile(r"(asks|bids)\[(\d+)\]\.(price|amount)")
 

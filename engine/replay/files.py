@@ -25,7 +25,8 @@ Rows = NDArray[np.void]
 
 EVENT_FORMATS = ("npz", "parquet", "none")
 SUMMARY, REPORT, REPRODUCTION = "summary.json", "report.txt", "reproduction.npz"
-OURS = {SUMMARY, REPORT, REPRODUCTION, "events.npz", "events.parquet"}
+LIQUIDATIONS = "liquidations.csv"
+OURS = {SUMMARY, REPORT, REPRODUCTION, LIQUIDATIONS, "events.npz", "events.parquet"}
 COPY_BYTES = 1 << 22
 PARQUET_ROWS = 1 << 20
 
@@ -145,6 +146,10 @@ class RunFolder:
             _write_rows(archive, "commands", COMMAND, count, spool)
             _write_array(archive, "meta", np.frombuffer(json.dumps(meta).encode(), np.uint8))
         spool.unlink()
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write one more file of the run."""
+        (self.part / name).write_text(text, encoding="utf-8")
 
     def finish(self, summary: dict[str, Any], report: str) -> Path:
         """Pack the events, write summary and report, and put the folder in its place."""

@@ -25,8 +25,9 @@ from engine.errors import CapacityError, ConfigError, DataError, InvariantError
 from engine.exchange import Capacity, Exchange
 from engine.feeds import Feed, find_first_marks
 from engine.layout import COMMAND
-from engine.replay.files import REPRODUCTION, RunFolder
+from engine.replay.files import LIQUIDATIONS, REPRODUCTION, RunFolder
 from engine.replay.tally import Tally
+from engine.replay.timeline import Timeline
 from engine.report import compose_report, compose_verdict
 from engine.scenario import Population, Shock, build_population, read_positions, warp
 from engine.units import count_units, parse_decimal
@@ -163,6 +164,7 @@ class _Runner:
         self.tape: Feed = plan.feed if plan.shock is None else BentFeed(plan.feed, plan.shock)
         self.exchange = Exchange(plan.markets, engine=plan.engine, capacity=capacity)
         self.tally = Tally(self.setup)
+        self.timeline = Timeline(self.setup)
         self.names: dict[int, str] = {}  # account -> what the file of real positions calls it
         self.commands = self.taken = self.checks = 0
         self.first_ns = self.last_ns = 0
@@ -184,7 +186,10 @@ class _Runner:
                     break
         except InvariantError as error:
             raise self._save_fault(error) from error
+        self.timeline.add_recorded(getattr(self.plan.feed, "liquidations", ()), self.last_ns)
         summary = self.summarise(interrupted=interrupted)
+        if self.folder:
+            self.folder.write_text(LIQUIDATIONS, self.timeline.compose_csv(self.plan.markets))
         folder = self.folder.finish(summary, compose_report(summary)) if self.folder else None
         return Run(summary, folder, self.exchange)
 
@@ -217,6 +222,7 @@ class _Runner:
             self.commands = self.taken
             self.last_ns = int(piece["ts_ns"][-1])
             self.tally.fold(events)
+            self.timeline.fold(events)
             if self.folder:
                 self.folder.add_events(events)
             if self.on_progress:
@@ -272,6 +278,7 @@ class _Runner:
             "withdrawals_quote": withdrawals,
             "assets": [{"name": self.setup.assets[0], "unit": format(self.setup.asset_units[0], "f")}],
             "markets": self._describe_markets([int(row[3]) for row in view.markets]),
+            "liquidations_by": self.timeline.summarise(),
             "tape": dict(self.tape.counts),
             "inputs": [{"role": role, "file": path.name, "sha256": hash_file(path)} for role, path in self.plan.inputs],
             "parameters": self._describe_parameters(),

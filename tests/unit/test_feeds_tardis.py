@@ -441,7 +441,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_folder_without_recordings_is_refused(tmp_path):
     (tmp_path / "readme.txt").write_text("hello")
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(DataError, match="expected recordings of the formats tardis, .*found none"):
+    with pytest.raises(DataError, match=r"expected recordings of the formats tardis, .*found none"):
         open_feed(tmp_path, [make_market()])
     with pytest.raises(DataError, match="expected at least one file"):
         open_feed([], [make_market()])
@@ -496,7 +496,7 @@ def test_what_is_not_text_is_named(tmp_path):
     with pytest.raises(DataError, match="expected ASCII text"):
         read(path)
     path.write_bytes(path.read_bytes() + b"\x00" * (2 << 20))
-    with pytest.raises(DataError, match="expected (ASCII|lines of) text"):
+    with pytest.raises(DataError, match=r"expected (ASCII|lines of) text"):
         read(path)
 
 
@@ -619,3 +619,63 @@ def test_real_funding_is_the_venue_s(real):
     """FEED-006: midnight's rate, 0.00002760, told by the first ticker row that names the next stamp."""
     paid = real[1][real[1]["kind"] == codes.FUNDING]
     assert paid[["ts_ns", "amount_quote"]].tolist() == [(1_680_652_801_050_102_000, 27_600)]
+
+
+# ---------------------------------------------------------------- the other data types, several markets
+
+
+def test_book_snapshots_replace_the_book(tmp_path):
+    """FEED-008: each line is the whole top of the book; a shorter side and an empty one are fine."""
+    sides = [
+        f"{side}[{place}].{field}" for place in (0, 1) for side in ("asks", "bids") for field in ("price", "amount")
+    ]
+    rows = [
+        [T0 + 1, "101", "1", "99", "2", "102", "3", "98", "4"],
+        [T0 + 2, "101", "5", "99", "2", "", "", "98", "4"],
+        [T0 + 3, "", "", "97", "1", "", "", "", ""],
+    ]
+    lines = [f"venue,BTCUSDT,{row[0]},{row[0]}," + ",".join(row[1:]) for row in rows]
+    header = "exchange,symbol,timestamp,local_timestamp," + ",".join(sides)
+    path = write(tmp_path, "book_snapshot_5", lines, header=header)
+    feed = open_feed(path, [make_market()])
+    got = levels(np.concatenate(list(feed.chunks())))
+    assert got[:4] == [(1, 990, 2000), (1, 980, 4000), (1, -1010, 1000), (1, -1020, 3000)]
+    assert sorted(got[4:8]) == [(2, -1020, 0), (2, -1010, 5000), (2, 980, 4000), (2, 990, 2000)]
+    assert set(got[8:11]) == {(3, -1010, 0), (3, 990, 0), (3, 980, 0)}
+    assert got[11:] == [(3, 970, 1000)]
+    assert feed.counts["snapshots"] == 3
+
+
+def test_spot_trades_are_the_index(tmp_path):
+    """FEED-010: of the spot market nothing but its trades is used, and those as index prices of the perpetual."""
+    write(tmp_path, BOOK, GOOD_BOOK)
+    spot = [
+        trade(us, "buy", price, "1").replace("venue", "spot")
+        for us, price in ((1, "99.05"), (2, "99.15"), (3, "99.149"))
+    ]
+    write(tmp_path, TRADES, spot, name="spot_trades_2023-04-05_BTCUSDT.csv")
+    feed = open_feed(tmp_path, [make_market()], indexes={"BTCUSDT": "spot:BTCUSDT"})
+    got = np.concatenate(list(feed.chunks()))
+    told = got[got["kind"] == codes.INDEX]
+    assert [(ts // 1000 - T0, tick) for ts, tick in told[["ts_ns", "price_tick"]].tolist()] == [
+        (1, 990),
+        (2, 992),
+        (3, 991),
+    ]
+    assert set(got["kind"].tolist()) == {codes.INDEX, codes.LEVEL}
+    for indexes, expected in ((({"X": "spot:BTCUSDT"}), "configured market"), ({"BTCUSDT": "spot"}, "EXCHANGE:SYMBOL")):
+        with pytest.raises(DataError, match=expected):
+            open_feed(tmp_path, [make_market()], indexes=indexes)
+
+
+def test_bad_rows_are_left_out_and_counted_when_asked(tmp_path):
+    """FEED-003: lenient reading drops exactly the bad rows, with their reasons and places."""
+    rows = [book(us, "bid", str(100 + us), "1") for us in range(20)]
+    rows[5], rows[11] = book(5, "bid", "x", "1"), "venue,BTCUSDT"
+    rows[13] = book(13, "up", "113", "1")
+    path = write(tmp_path, BOOK, rows)
+    feed = open_feed(path, [make_market()], is_strict=False)
+    prices = [price for _, price, _ in levels(np.concatenate(list(feed.chunks())))]
+    assert prices == [10 * (100 + us) for us in range(20) if us not in (5, 11, 13)]
+    assert feed.findings.dropped == {"bad price": 1, "fields": 1, "bad side": 1}
+    assert sorted(fault.error.line for fault in feed.findings.faults) == [7, 13, 15]
