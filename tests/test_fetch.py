@@ -27,7 +27,8 @@ from engine import load_market
 from engine.cli import main
 from engine.errors import ConfigError, DataError
 from engine.feeds import open_feed
-from engine.feeds.tardis import NAME, REPLAYED, inspect_file
+from engine.feeds.formats import sniff_file
+from engine.feeds.tardis import NAME, REPLAYED
 from engine.fetch import Dataset, count_unpacked, fetch_datasets, list_datasets, parse_days
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -208,7 +209,7 @@ def test_whole(site, fetch, tmp_path):
     assert names(tmp_path / "tapes") == [TRADES_FILE]
     assert site.asked[0][0] == TRADES
     assert text.splitlines()[0] == f"fetched  {len(FIRST):>15,}  {file}"
-    tape = inspect_file(file)
+    tape = sniff_file(file)
     assert (tape.kind, tape.exchange, tape.symbol) == ("trades", "binance-futures", "BTCUSDT")
 
 

@@ -79,8 +79,8 @@ def open_feed(
     for path in given:
         named_outright = not path.is_dir()
         for file in [path] if named_outright else sorted(path.iterdir()):
-            if file.is_dir():
-                skipped.append((file, "a folder in a folder"))
+            if file.is_dir() or (not named_outright and (file.suffix == ".part" or file.name.startswith("."))):
+                skipped.append((file, "a folder in a folder" if file.is_dir() else "not finished, or hidden"))
                 continue
             try:
                 tape = sniff_file(file)

@@ -45,14 +45,14 @@ class Timeline:
         fills = events[(events["kind"] == LIQUIDATION_FILL) | (events["kind"] == ADL_FILL)]
         if not len(fills):
             return
-        names = ("ts_ns", "market", "side", "qty_lot", "seq", "account", "kind", "price_tick")
+        names = ("ts_ns", "market", "side", "qty_lot", "seq", "account", "kind", "amount_quote")
         values = self._value(fills["market"], fills["price_tick"], fills["qty_lot"])
         for row, value in zip(fills[list(names)].tolist(), values, strict=True):
-            ts_ns, market, side, lots, seq, account, kind, _ = row
+            ts_ns, market, side, lots, seq, account, kind, exchanged = row
             cell = self._cells[ts_ns // NS, market, side]
             if kind == ADL_FILL:
                 cell[6] += lots
-                cell[7] += value
+                cell[7] += abs(exchanged)
                 continue
             order = (seq, account, market)
             cell[3] += order != self._open
