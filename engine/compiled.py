@@ -280,6 +280,10 @@ class CompiledEngine:
         self.state = state._replace(orders=_grown(state.orders, size), idmap=idmap)
         self._fit_ladders()
 
+    def count_commands(self) -> int:
+        """Return how many commands were applied."""
+        return int(self.state.head[0]["seq"])
+
     def view(self) -> View:
         """Return the canonical state.
 
@@ -602,12 +606,8 @@ def _allocate_ladders(setup: Setup) -> tuple[Rows, int, int]:
 
 def _count_ladder(limit_tick: int) -> tuple[int, list[int]]:
     """Return how many pages a ladder of so many ticks has, and how many words each level of their summary."""
-    pages = count = -(-limit_tick // PAGE_TICKS)
-    word_counts = []
-    for _ in range(3):
-        count = -(-count // 64)
-        word_counts.append(count)
-    return pages, word_counts
+    pages = -(-limit_tick // PAGE_TICKS)
+    return pages, [-(-pages // 64**depth) for depth in (1, 2, 3)]
 
 
 def count_price_bytes(price_max_tick: int, ladders: int = 2) -> int:

@@ -42,3 +42,9 @@ class InvariantError(EngineError):
 
     exit_status = 70
     events: object = None  # EVENT rows of what was applied before, where an engine stopped
+
+
+class JournalError(EngineError):
+    """The disk refused what had to be kept: the message says how many commands are safe."""
+
+    exit_status = 74

@@ -6,12 +6,13 @@ methods.  Both take COMMAND rows (or `engine.commands` structs) and return EVENT
 
 import io
 import json
+import logging
 import os
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -23,7 +24,8 @@ from engine.compiled import Capacity as Capacity
 from engine.compiled import CompiledEngine, Rows
 from engine.contract import Market, Setup, build_setup, value_of
 from engine.digest import View, compute_digest
-from engine.errors import ConfigError, DataError
+from engine.errors import ConfigError, DataError, JournalError
+from engine.journal import LOG, SNAPSHOT, Journal, Log, Tail, cut_tail, list_snapshots, sync_folder
 from engine.layout import COMMAND, EVENT
 
 SNAPSHOT_FORMAT = 1
@@ -40,6 +42,9 @@ class Engine(Protocol):
 
     def view(self) -> View:
         """Return the canonical state."""
+
+    def count_commands(self) -> int:
+        """Return how many commands were applied."""
 
     def copy(self) -> "Engine":
         """Return an independent copy."""
@@ -89,6 +94,10 @@ class ReferenceEngine:
     def view(self) -> View:
         """Return the canonical state."""
         return View(*self.inner.view())
+
+    def count_commands(self) -> int:
+        """Return how many commands were applied."""
+        return self.inner.state.seq
 
     def copy(self) -> "ReferenceEngine":
         """Return an independent copy."""
@@ -164,6 +173,96 @@ class Exchange:
         self.setup = build_setup(self.markets)
         self.engine_name = engine
         self.engine = _make_engine(self.setup, engine, capacity or Capacity())
+        self.journal: Journal | None = None
+        self.recovery: Recovery | None = None
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        markets: Sequence[Market] = (),
+        engine: str = "compiled",
+        capacity: Capacity | None = None,
+        fsync: str = "group",
+    ) -> "Exchange":
+        """Return the exchange a journal tells of, to its last durable command; what is applied next is written there.
+
+        A snapshot, where a sound one lies there, spares replaying what came before it.  A torn or damaged tail is cut
+        and reported in `recovery` and to the log `engine.journal`.
+
+        Parameters
+        ----------
+        folder : path
+            Of a journal; without a log in it, one is begun.
+        markets : sequence of Market
+            To begin with; of a journal that exists they must be its own, or none.
+        fsync : {"group", "always", "never"}
+            When commands are on disk (`Journal`).
+
+        Raises
+        ------
+        ConfigError
+            If there is no journal and no markets, or the markets are others.
+        DataError
+            If it is damaged in the middle, or a digest in it is not that of the state.
+
+        Source: JRN-003, JRN-004.
+        """
+        if not (Path(folder) / LOG).exists():
+            if not markets:
+                raise ConfigError(f"journal: {folder}: expected a journal here, or markets to begin one")
+            exchange = cls(markets, engine, capacity)
+            exchange.journal = Journal(folder, markets, fsync)
+            return exchange
+        log = Log(folder)
+        if markets and list(markets) != log.markets:
+            raise ConfigError(f"journal: {folder}: expected the markets it was begun with")
+        total = sum(len(frame.rows) for frame in log.frames())
+        exchange, at = _load_newest(folder, total, log.markets, engine, capacity)
+        checked = 0
+        for frame in log.frames():
+            if frame.first_seq + len(frame.rows) > at:
+                exchange.engine.apply(
+                    np.require(frame.rows[max(at - frame.first_seq, 0) :], requirements=["C", "W", "O"])
+                )
+            if frame.digest and frame.first_seq >= at:
+                checked += 1
+                if exchange.digest() != frame.digest:
+                    where = f"after command {frame.first_seq}"
+                    raise DataError(
+                        log.path, None, "digest", f"expected {frame.digest} {where}, got {exchange.digest()}"
+                    )
+        exchange.recovery = Recovery(total, at, checked, log.tail)
+        if log.tail.lost_bytes:
+            logging.getLogger("engine.journal").warning("%s: %s", log.path, exchange.recovery.describe())
+            cut_tail(folder, log.tail)
+        exchange.journal = Journal.resume(folder, total, fsync)
+        return exchange
+
+    def snapshot(self) -> Path:
+        """Commit the journal and write the state beside it; the two newest snapshots are kept.
+
+        Source: JRN-005.
+        """
+        if self.journal is None:
+            raise ConfigError("snapshot: expected an exchange with a journal (Exchange.open)")
+        digest = self.digest()
+        self.journal.append_digest(digest)
+        self.journal.commit()
+        path = self.journal.folder / SNAPSHOT.format(self.engine.count_commands())
+        try:
+            self.save(path)
+        except OSError as error:
+            raise JournalError(f"journal: {path}: {error.strerror}; the commands are safe") from error
+        for _, old in list_snapshots(self.journal.folder)[2:]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def close(self) -> None:
+        """Write the digest of the state to the journal, commit and close it."""
+        if self.journal is not None and self.journal.is_open:
+            self.journal.append_digest(self.digest())
+            self.journal.close()
 
     def apply(self, commands: Rows | Iterable[Command]) -> Rows:
         """Apply commands in order and return their events.
@@ -188,7 +287,16 @@ class Exchange:
             rows = np.require(commands, requirements=["C", "W", "O"])
         else:
             rows = to_rows(commands, self.symbol_index())
-        return self.engine.apply(rows)
+        return self.engine.apply(rows) if self.journal is None else self._apply_durably(rows, self.journal)
+
+    def _apply_durably(self, rows: Rows, journal: Journal) -> Rows:
+        # Applied first and written then: the log holds exactly what was applied, in a batch that broke off too.
+        journal.check()
+        before = self.engine.count_commands()
+        try:
+            return self.engine.apply(rows)
+        finally:
+            journal.append(rows[: self.engine.count_commands() - before])
 
     def symbol_index(self) -> dict[str, int]:
         """Return symbol -> market index."""
@@ -213,6 +321,7 @@ class Exchange:
         twin = Exchange.__new__(Exchange)
         twin.markets, twin.setup, twin.engine_name = self.markets, self.setup, self.engine_name
         twin.engine = self.engine.copy()
+        twin.journal = twin.recovery = None
         return twin
 
     def save(self, path: str | Path) -> None:
@@ -231,11 +340,19 @@ class Exchange:
         np.savez_compressed(buffer, allow_pickle=False, meta=text, **self.engine.dump())
         target = Path(path)
         part = target.with_name(target.name + ".part")
-        part.write_bytes(buffer.getvalue())
-        os.replace(part, target)
+        try:
+            with part.open("wb") as file:
+                file.write(buffer.getvalue())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, target)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+        sync_folder(target.parent)
 
     @classmethod
-    def load(cls, path: str | Path) -> "Exchange":
+    def load(cls, path: str | Path, capacity: Capacity | None = None) -> "Exchange":
         """Read a snapshot and check its digest.
 
         Raises
@@ -250,7 +367,7 @@ class Exchange:
             markets = msgspec.convert(meta["markets"], list[Market])
             if meta["format"] != SNAPSHOT_FORMAT:
                 raise DataError(path, None, "format", f"expected snapshot format {SNAPSHOT_FORMAT}")
-            exchange = cls(markets, engine=meta["engine"])
+            exchange = cls(markets, engine=meta["engine"], capacity=capacity)
             exchange.engine.restore(arrays)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
             raise DataError(path, None, None, f"expected a snapshot written by Exchange.save: {error}") from error
@@ -359,9 +476,118 @@ class Exchange:
         return {"price_tick": table[:, 0], "long_lot": table[:, 1], "short_lot": table[:, 2]}
 
 
+class Recovery(NamedTuple):
+    """What opening a journal found."""
+
+    commands: int
+    snapshot_seq: int  # commands the snapshot spared; 0 without one
+    digests: int  # of the log that were compared
+    tail: Tail
+
+    def describe(self) -> str:
+        """Return it as a sentence."""
+        found = f"{self.commands} commands recovered, {self.snapshot_seq} of them from a snapshot"
+        if self.tail.lost_bytes:
+            found += f"; cut {self.tail.lost_bytes} bytes from byte {self.tail.offset} on: {self.tail.why}"
+        return found
+
+
+def _load_newest(
+    folder: str | Path, total: int, markets: Sequence[Market], engine: str, capacity: Capacity | None
+) -> tuple[Exchange, int]:
+    """Return the newest snapshot that is sound and within the log, or an empty exchange, with the commands in it."""
+    for seq, path in list_snapshots(folder):
+        if seq > total:
+            continue
+        try:
+            exchange = Exchange.load(path, capacity)
+        except DataError as error:
+            logging.getLogger("engine.journal").warning("%s: left aside: %s", path, error)
+            continue
+        if exchange.engine_name == engine and exchange.engine.count_commands() == seq:
+            return exchange, seq
+    return Exchange(markets, engine, capacity), 0
+
+
 def _make_engine(setup: Setup, engine: str, capacity: Capacity) -> Engine:
     if engine == "compiled":
         return CompiledEngine(setup, capacity)
     if engine == "reference":
         return ReferenceEngine(setup)
     raise ConfigError(f"engine: unknown '{engine}', known: compiled, reference")
+
+
+def verify_journal(folder: str | Path, engines: Sequence[str], until_seq: int | None = None) -> dict[str, Any]:
+    """Replay a command log from its beginning in each engine and compare every digest it and its snapshots hold.
+
+    Nothing on disk is changed.
+
+    Parameters
+    ----------
+    engines : sequence of {"compiled", "reference"}
+    until_seq : int, optional
+        Stop after this many commands.
+
+    Returns
+    -------
+    dict
+        The keys of `perp verify --json` (formats.md).
+
+    Raises
+    ------
+    DataError
+        If the log is damaged in the middle, or its header is.
+
+    Source: JRN-006.
+    """
+    log = Log(folder)
+    exchanges = {name: Exchange(log.markets, name) for name in engines}
+    snapshots = {seq: read_digest(path) for seq, path in list_snapshots(folder)}
+    differences: list[dict[str, Any]] = []
+    count = compared = 0
+
+    def compare(logged: str) -> None:
+        nonlocal compared
+        compared += 1
+        for name, exchange in exchanges.items():
+            digest = exchange.digest()
+            if digest != logged:
+                differences.append({"seq": count, "engine": name, "logged": logged, "digest": digest})
+
+    for frame in log.frames():
+        if until_seq is not None and (count >= until_seq):
+            break
+        if frame.digest:
+            compare(frame.digest)
+        end = frame.first_seq + len(frame.rows)
+        for stop in sorted({end, *(seq for seq in snapshots if frame.first_seq < seq < end)}):
+            last = stop if until_seq is None else min(stop, until_seq)
+            rows = np.require(
+                frame.rows[count - frame.first_seq : last - frame.first_seq], requirements=["C", "W", "O"]
+            )
+            for exchange in exchanges.values():
+                exchange.engine.apply(rows)
+            count = max(count, last)
+            if count == stop and count in snapshots and len(rows):
+                compare(snapshots[count])
+    digests = {exchange.digest() for exchange in exchanges.values()}
+    return {
+        "engines": list(engines),
+        "commands": count,
+        "digests": compared,
+        "equal": not differences and len(digests) == 1,
+        "differences": differences,
+        "digest": " / ".join(sorted(digests)),
+        "tail_offset": log.tail.offset,
+        "tail_bytes": log.tail.lost_bytes,
+        "tail": log.tail.why,
+    }
+
+
+def read_digest(path: Path) -> str:
+    """Return the digest a snapshot says it has; DataError where it is none."""
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            return str(json.loads(found["meta"].tobytes())["digest"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        raise DataError(path, None, None, f"expected a snapshot written by Exchange.save: {error}") from error

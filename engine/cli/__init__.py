@@ -21,6 +21,7 @@ from engine.cli.bench import add_bench
 from engine.cli.check import add_check
 from engine.cli.fetch import add_fetch
 from engine.cli.venues import add_venues
+from engine.cli.verify import add_verify
 from engine.cli.warm import COMPILE_SECONDS, compile_kernels, find_kernels, load_kernels
 from engine.errors import ConfigError, DataError, EngineError
 
@@ -86,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_replay(verbs)
     add_fetch(verbs)
     add_check(verbs)
+    add_verify(verbs)
     add_venues(verbs)
     add_bench(verbs)
     inspect = verbs.add_parser("inspect", help="say what a tape holds")
@@ -153,6 +155,7 @@ def _add_replay(verbs: Any) -> None:
     replay.add_argument("--accounts-max", type=positive, metavar="N", help="accounts there is room for")
     replay.add_argument("--positions-max", type=positive, metavar="N", help="positions there is room for")
     replay.add_argument("--orders-max", type=positive, metavar="N", help="resting orders there is room for")
+    replay.add_argument("--journal", type=Path, metavar="DIR", help="write every command to a log there (perp verify)")
     replay.add_argument("--until-seq", type=positive, metavar="N", help="stop after this many commands")
     _add_output(replay)
     replay.set_defaults(verb=run_replay)
@@ -244,6 +247,7 @@ def _read_plan(options: argparse.Namespace) -> "Plan":
         positions_max=options.positions_max,
         orders_max=options.orders_max,
         until_seq=options.until_seq,
+        journal=options.journal,
         inputs=inputs,
     )
 
@@ -305,7 +309,7 @@ def run_demo(options: argparse.Namespace) -> int:
     folder = find_demo()
     options.tape, options.market = [folder], [folder / "market.toml"]
     options.population, options.shock = [folder / "population.toml"], folder / "shock.toml"
-    options.fund, options.seed, options.until_seq = [options.fund], None, None
+    options.fund, options.seed, options.until_seq, options.journal = [options.fund], None, None, None
     options.accounts_max = options.positions_max = options.orders_max = None
     if not options.json:
         print(DEMO_TEXT, flush=True)

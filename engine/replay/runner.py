@@ -24,6 +24,7 @@ from engine.contract import Market, Setup, build_setup
 from engine.errors import CapacityError, ConfigError, DataError, InvariantError
 from engine.exchange import Capacity, Exchange
 from engine.feeds import Feed, find_first_marks
+from engine.journal import LOG
 from engine.layout import COMMAND
 from engine.replay.files import LIQUIDATIONS, REPRODUCTION, RunFolder
 from engine.replay.tally import Tally
@@ -67,6 +68,8 @@ class Plan:
         Positions and resting orders it has room for, the outside's included.
     until_seq : int, optional
         Stop after this many commands.
+    journal : path, optional
+        Folder of a command log, begun anew: `Exchange.open` and `perp verify` read it (JRN-001).
     inputs : sequence of (role, path)
         Files the plan was read from; their SHA-256 go into the summary.
     """
@@ -81,6 +84,7 @@ class Plan:
     positions_max: int | None = None
     orders_max: int | None = None
     until_seq: int | None = None
+    journal: Path | None = None
     inputs: Sequence[tuple[str, Path]] = ()
 
 
@@ -162,7 +166,12 @@ class _Runner:
         limits = {name: getattr(plan, name) for name in Capacity._fields}
         capacity = Capacity(**{name: limit for name, limit in limits.items() if limit is not None})
         self.tape: Feed = plan.feed if plan.shock is None else BentFeed(plan.feed, plan.shock)
-        self.exchange = Exchange(plan.markets, engine=plan.engine, capacity=capacity)
+        if plan.journal is None:
+            self.exchange = Exchange(plan.markets, engine=plan.engine, capacity=capacity)
+        elif (plan.journal / LOG).exists():
+            raise ConfigError(f"--journal: {plan.journal}: expected a new folder, it holds a journal")
+        else:
+            self.exchange = Exchange.open(plan.journal, plan.markets, plan.engine, capacity)
         self.tally = Tally(self.setup)
         self.timeline = Timeline(self.setup)
         self.names: dict[int, str] = {}  # account -> what the file of real positions calls it
@@ -174,6 +183,12 @@ class _Runner:
 
     def run(self) -> Run:
         """Run to the end, to an interrupt, or to a fault."""
+        try:
+            return self._run()
+        finally:
+            self.exchange.close()
+
+    def _run(self) -> Run:
         interrupted = False
         try:
             for number, chunk in enumerate(self.iter_commands()):
