@@ -82,21 +82,29 @@ class Journal:
     def __init__(self, folder: str | Path, markets: Sequence[Market], fsync: str = "group") -> None:
         target = Path(folder)
         check_policy(fsync)
+        header = json.dumps({"markets": msgspec.to_builtins(list(markets)), "command_bytes": COMMAND.itemsize}).encode()
+        numbers = struct.pack("<II", FORMAT, len(header))
+        crc = zlib.crc32(header, zlib.crc32(numbers))
         try:
             target.mkdir(parents=True, exist_ok=True)
-            file = (target / LOG).open("xb")
+            # Under another name first: a log whose header is torn would be no log, and nobody could say why.
+            part = target / f"{LOG}.{os.getpid()}.part"
+            with part.open("wb") as file:
+                file.write(START.pack(MAGIC, FORMAT, len(header), crc) + header)
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(part, target / LOG)
+            finally:
+                part.unlink()
+            sync_folder(target)
+            self._begin(target, (target / LOG).open("ab"), 0, fsync)
         except FileExistsError as error:
             raise ConfigError(
                 f"journal: {target}: expected no journal here; recover it, or name another folder"
             ) from error
         except OSError as error:
             raise ConfigError(f"journal: {target}: cannot be written: {error.strerror}") from error
-        self._begin(target, file, 0, fsync)
-        header = json.dumps({"markets": msgspec.to_builtins(list(markets)), "command_bytes": COMMAND.itemsize}).encode()
-        numbers = struct.pack("<II", FORMAT, len(header))
-        self._write(START.pack(MAGIC, FORMAT, len(header), zlib.crc32(header, zlib.crc32(numbers))) + header)
-        self.commit()
-        sync_folder(target)
 
     @classmethod
     def resume(cls, folder: str | Path, seq: int, fsync: str = "group") -> "Journal":
