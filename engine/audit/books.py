@@ -227,7 +227,7 @@ class Books:
         )
 
     def describe_market(self, market: int) -> list[Stand]:
-        """Return how the open positions of accounts in a market stand, by account; not the outside's, not the house's."""
+        """Return how the open positions in a market stand, by account; the outside's and the house's are left out."""
         accounts = sorted(self.holdings)
         open_ = [account for account in accounts if account > EXTERNAL and market in self.holdings[account]]
         return [self.describe(account, market) for account in open_ if self.holdings[account][market].qty]

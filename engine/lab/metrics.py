@@ -6,12 +6,14 @@ and rank correlations are floats, being statistics over what is finished.  A wav
 winners had to pay, `H` the sum of all `x`.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from math import isqrt
+from itertools import pairwise
+from math import isqrt, sqrt
 
 import numpy as np
 
+from engine.formulas.allocation import impact_variation
 from engine.formulas.exact import Number, exact, positive
 
 # ---------------------------------------------------------------- regret
@@ -91,7 +93,7 @@ def count_inversions(endowments: Sequence[Number], taken: Sequence[Number]) -> t
     held = [exact(endowment) for endowment in endowments]
     left = [before - exact(given) for before, given in zip(held, taken, strict=True)]
     order = sorted(range(len(held)), key=lambda at: -held[at])
-    pairs = [(more, less) for more, less in zip(order, order[1:], strict=False) if held[more] > held[less]]
+    pairs = [(more, less) for more, less in pairwise(order) if held[more] > held[less]]
     return sum(left[more] < left[less] for more, less in pairs), len(pairs)
 
 
@@ -103,7 +105,7 @@ def _rank(numbers: Sequence[Fraction]) -> list[Fraction]:
     return [Fraction(sum(places[number]), len(places[number])) for number in numbers]
 
 
-def rank_stability(before: Mapping[Hashable, Number], after: Mapping[Hashable, Number]) -> float | None:
+def rank_stability(before: Mapping[int, Number], after: Mapping[int, Number]) -> float | None:
     """Return Spearman's rank correlation of the burdens of those who are winners in two successive waves.
 
     1: who was hit hard is hit hard again; ties share their mean rank.  None with fewer than two in common, or where all
@@ -123,7 +125,7 @@ def rank_stability(before: Mapping[Hashable, Number], after: Mapping[Hashable, N
     if len(common) < 2 or not all(own):
         return None
     joint = sum(((a - mean) * (b - mean) for a, b in zip(first, second, strict=True)), Fraction(0))
-    return float(joint) / float(own[0] * own[1]) ** 0.5
+    return float(joint) / sqrt(own[0] * own[1])
 
 
 # ---------------------------------------------------------------- solvency against the top winner
@@ -191,8 +193,7 @@ def severity_path(severities: Sequence[Number]) -> Fraction:
 
     Source: LAB-010; arXiv 2602.15182, section 5.3.
     """
-    path = [exact(each) for each in severities]
-    return sum((abs(after - before) for before, after in zip(path, path[1:], strict=False)), Fraction(0))
+    return impact_variation(severities)
 
 
 def severity_envelope(severities: Sequence[Number], deficits: Sequence[Number]) -> Fraction:
