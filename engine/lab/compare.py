@@ -142,23 +142,25 @@ def list_policies(scores: Sequence[str] = ()) -> list[str]:
     return [lots[0], *(f"queue:{score}" for score in scores), *lots[1:], *BY_MONEY]
 
 
-def measure(waves: Sequence[Wave], burdens: Burdens, fairest: Burdens) -> dict[str, Any]:
+def measure(waves: Sequence[Wave], burdens: Burdens, fairest: Sequence[Fraction]) -> dict[str, Any]:
     """Return a policy's row: regrets in units of the asset, shares of equity, solvency ratios, order.
 
     Parameters
     ----------
     waves : sequence of Wave
-    burdens, fairest : list of lists
-        What each winner of each wave gives under the policy, and under the min-max program.
+    burdens : list of lists
+        What each winner of each wave gives.
+    fairest : sequence
+        The largest share of each wave under the min-max program.
 
     Source: LAB-004, LAB-005, LAB-006, LAB-007.
     """
     needed = [wave.needed_quote for wave in waves]
     taken = [sum(parts, Fraction(0)) for parts in burdens]
-    shares, best = ([_share(wave, parts) for wave, parts in zip(waves, own, strict=True)] for own in (burdens, fairest))
+    shares = [_share(wave, parts) for wave, parts in zip(waves, burdens, strict=True)]
     largest = [max(parts, default=Fraction(0)) for parts in shares]
     tracking = metrics.tracking_regret(taken, needed)
-    fairness = metrics.fairness_regret(needed, largest, [max(parts, default=Fraction(0)) for parts in best])
+    fairness = metrics.fairness_regret(needed, largest, fairest)
     inversions = pairs = 0
     for wave, parts in zip(waves, burdens, strict=True):
         found = metrics.count_inversions([winner.endowment_quote for winner in wave.winners], parts)
@@ -218,12 +220,11 @@ def compare(waves: Sequence[Wave], policies: Sequence[str]) -> dict[str, dict[st
     Source: LAB-003, LAB-008, LAB-009.
     """
     kept = [wave for wave in waves if wave.lots and wave.needed_quote]
-    fairest = [divide(wave, FAIREST) for wave in kept]
+    burdens = {policy: [divide(wave, policy) for wave in kept] for policy in dict.fromkeys([FAIREST, *policies])}
+    fairest = [max(_share(*row), default=Fraction(0)) for row in zip(kept, burdens[FAIREST], strict=True)]
     done = [[Fraction(winner.taken_quote) for winner in wave.winners] for wave in kept]
-    rows = {RUN: measure(kept, done, fairest)}
-    for policy in policies:
-        rows[policy] = measure(kept, [divide(wave, policy) for wave in kept], fairest)
-    return rows
+    rows = {RUN: done} | {policy: burdens[policy] for policy in policies}
+    return {name: measure(kept, own, fairest) for name, own in rows.items()}
 
 
 # ---------------------------------------------------------------- telling

@@ -39,8 +39,9 @@ def _compose_run(facts: Facts) -> str:
     rules = ", ".join(f"{market['symbol']} {market['allocation']} by {market['score']}" for market in facts["adl"])
     lines = [
         f"{facts['run']}: {rules}",
-        f"  {count_noun(facts['deficits'], 'deficit')}, {money('deficit')} {asset['name']}: fund {money('paid_by_fund')}, "
-        f"ADL {money('paid_by_adl')}, haircut {money('paid_by_haircut')}, unpaid {money('unpaid')}",
+        f"  {count_noun(facts['deficits'], 'deficit')}, {money('deficit')} {asset['name']}: "
+        f"fund {money('paid_by_fund')}, ADL {money('paid_by_adl')}, haircut {money('paid_by_haircut')}, "
+        f"unpaid {money('unpaid')}",
         f"  {count_noun(len(waves), 'wave')} of closes and cuts, {facts['compared_waves']} compared: "
         "those that cost winners something",
     ]
