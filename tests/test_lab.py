@@ -249,6 +249,10 @@ def test_what_is_no_run_is_refused(demo, tmp_path, capsys):
     status, line = fail(capsys, "lab", "run", tmp_path)
     assert (status, line.split(": expected")[0]) == (4, f"perp: error: {tmp_path / 'summary.json'}")
     summary = json.loads((demo / "summary.json").read_text())
+    for broken in ("[]", "{", json.dumps({**summary, "assets": []}), json.dumps({**summary, "parameters": {}})):
+        (tmp_path / "summary.json").write_text(broken)
+        status, line = fail(capsys, "lab", "run", tmp_path)
+        assert (status, ": expected the summary of a run: " in line) == (4, True)
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     assert fail(capsys, "lab", "run", tmp_path) == (
         4,

@@ -18,6 +18,7 @@ from engine.lab import metrics
 from engine.lab.policies import BY_LOTS, BY_MONEY, FAIREST, divide
 from engine.lab.waves import Totals, Wave, WaveReader
 from engine.layout import EVENT
+from engine.units import parse_decimal
 
 Rows = NDArray[np.void]
 Burdens = list[list[Fraction]]  # per wave, per winner, in money
@@ -49,7 +50,8 @@ def open_run(folder: Path) -> RunRecord:
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
         markets = msgspec.convert(summary["parameters"]["markets"], list[Market])
-    except (OSError, ValueError, KeyError, TypeError, msgspec.ValidationError) as error:
+        parse_decimal(summary["assets"][0]["unit"])
+    except (OSError, ValueError, KeyError, IndexError, TypeError, msgspec.ValidationError) as error:
         raise DataError(path, None, None, f"expected the summary of a run: {error}") from error
     return RunRecord(folder, summary, build_setup(markets, str(path)))
 

@@ -161,6 +161,23 @@ def test_waves_tie_with_the_tally_of_any_stream(seed):
         assert sum(wave.by_haircut_quote for wave in waves) == totals.paid_by_haircut_quote
 
 
+@pytest.mark.parametrize("seed", range(0, 48, 3))
+def test_the_queue_of_any_stream_is_the_engines(seed):
+    """LAB-002, ADL-002: where a wave begins with a close, its victim has the rank and the score of the event."""
+    setup = make_setup(seed)
+    exchange = ReferenceExchange(setup)
+    events = np.concatenate([pack_events(exchange.step(command)) for command in random_stream(seed, setup, 150)])
+    paid = events[np.isin(events["kind"], (codes.ADL_FILL, codes.HAIRCUT))]
+    waves, _ = WaveReader(setup, gap_ns=0).read([events])
+    for wave in waves:
+        first = paid[(paid["ts_ns"] == wave.start_ns) & (paid["market"] == wave.market)][0]
+        if first["kind"] == codes.ADL_FILL and first["side"] == wave.side:
+            scores = rank_by(wave, codes.POLICIES["adl_score"][setup.markets[wave.market].adl_score])
+            assert wave.winners[first["rank"] - 1].account == first["other"]
+            assert scores[str(first["other"])] == first["other_order_id"]
+            assert len(scores) == first["count"]
+
+
 def find_variation_cuts(events):
     """Return what winners of settlements at the mark got less (CASH-004): no wave has it."""
     rows = events[(events["kind"] == codes.VARIATION) & (events["amount_quote"] > 0)]
