@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -188,6 +189,16 @@ def test_the_demos_waves_are_its_summary(demo, capsys):
     assert facts["policies"]["run"]["taken_quote"] <= facts["taken_quote"] <= facts["needed_quote"]
     for name, row in facts["policies"].items():
         assert row["tracking_quote"] == (facts["needed_quote"] - row["taken_quote"] if name == "run" else 0), name
+
+
+def test_the_page_names_every_key(demo, capsys):
+    """LAB-003: what `--json` prints is described in lab.md."""
+    words = set(re.findall(r"`(\w+)`", (ROOT / "engine" / "docs" / "lab.md").read_text(encoding="utf-8")))
+    found = run_json(capsys, "lab", "run", demo)
+    (facts,) = found["runs"]
+    row = facts["policies"]["run"]
+    for keys in (found, facts, facts["adl"][0], facts["waves"][0], row, row["shares"], facts["policies"]):
+        assert not set(keys) - words
 
 
 def test_all_of_the_demo_is_one_wave(demo, capsys):

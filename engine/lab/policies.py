@@ -2,7 +2,7 @@
 
 Rules over lots close as many as the run did, each at the wave's mean price: who gives `n` of `Q` lots bears `B n / Q`.
 Nobody gives more lots than it has, nor more than its equity bears.  Rules over money take profit, as a haircut does:
-nobody gives more than its endowment.
+nobody gives more than its endowment, nor more than its equity.
 """
 
 from collections.abc import Callable, Mapping
@@ -136,17 +136,17 @@ def close_min_max(wave: Wave) -> Parts:
 
 def _take_by_weight(wave: Wave, weight: Callable[[Winner], Number]) -> Parts:
     weights = {_name(winner): weight(winner) for winner in wave.winners}
-    endowments = {_name(winner): winner.endowment_quote for winner in wave.winners}
-    return allocate_pro_rata(weights, wave.needed_quote, endowments).taken
+    rooms = {_name(winner): min(winner.endowment_quote, exact(max(winner.equity_quote, 0))) for winner in wave.winners}
+    return allocate_pro_rata(weights, wave.needed_quote, rooms).taken
 
 
 def take_by_wealth(wave: Wave) -> Parts:
-    """Return money in proportion to endowment: everybody keeps the same part of his profit (VMGH, DEF-002)."""
+    """Return money in proportion to endowment: everybody keeps the same part of his profit (capped pro rata, VMGH)."""
     return _take_by_weight(wave, lambda winner: winner.endowment_quote)
 
 
 def take_by_leverage(wave: Wave) -> Parts:
-    """Return money in proportion to endowment times leverage, none above the endowment."""
+    """Return money in proportion to endowment times leverage (risk-aware pro rata with `g = lambda`)."""
 
     def weigh(winner: Winner) -> Fraction:
         equity = exact(winner.equity_quote)

@@ -10,7 +10,7 @@ from engine.report import HIDDEN_DIGITS, NS, count_noun, format_time
 Facts = dict[str, Any]
 
 MEASURES = (
-    *("tracking", "fairness", "total", "max share", "payers", "median", "p90", "p99"),
+    *("taken", "tracking", "fairness", "total", "max share", "payers", "median", "p90", "largest"),
     *("PTSR", "PMR", "RD-NSE", "inversions", "stability"),
 )
 WAVE = ("wave", "s", "market", "deficit", "fund", "ADL", "haircut", "unpaid", "winners", "payers")
@@ -85,10 +85,10 @@ def _show_measures(row: Facts, asset: Facts) -> list[str]:
 
     shares, pairs = row["shares"], row["neighbours"]
     return [
-        *(show_money(row[f"{name}_quote"], asset) for name in ("tracking", "fairness", "total")),
+        *(show_money(row[f"{name}_quote"], asset) for name in ("taken", "tracking", "fairness", "total")),
         show(row["mean_max_share"], ".3%"),
         str(shares["payers"]),
-        *(show(shares[name], ".3%") for name in ("p50", "p90", "p99")),
+        *(show(shares[name], ".3%") for name in ("p50", "p90", "max")),
         *(show(row[name], ",.4g") for name in ("ptsr", "pmr", "rd_nse")),
         show(row["inversions"] / pairs if pairs else None, ".2%"),
         show(row["rank_stability"], ".3f"),

@@ -5,6 +5,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine import codes
 from engine.codes import BUY, SELL
@@ -309,6 +311,34 @@ def test_what_nobody_can_bear_is_tracking():
     wave = Wave(0, SELL, 0, 0, 90, (Winner(1, 50, 900, 9_000),), 60, 300, 300, 0, 300, 0, 0)
     for policy in BY_LOTS:
         assert compare([wave], [policy])[policy]["tracking_quote"] == 50, policy
+
+
+WINNERS = st.lists(
+    st.builds(
+        lambda account, qty, pnl, equity, is_candidate: Winner(account, qty, pnl, equity, is_candidate=is_candidate),
+        st.integers(1, 10**6),
+        st.integers(1, 50),
+        st.integers(-100, 1_000),
+        st.integers(1, 2_000),
+        st.booleans(),
+    ),
+    max_size=6,
+    unique_by=lambda winner: winner.account,
+)
+
+
+@given(WINNERS, st.integers(1, 200), st.integers(1, 3_000))
+def test_no_policy_takes_what_is_not_there(winners, lots, needed):
+    """LAB-008, LAB-009: of nobody more than he has or can bear; together what is needed, or all there is to be had."""
+    wave = Wave(0, SELL, 0, 0, 90, tuple(winners), lots, needed, needed, 0, needed, 0, 0)
+    rooms = {account: Fraction(most * needed, lots) for account, most in bearable_lots(wave).items()}
+    for policy in list_policies():
+        taken = divide(wave, policy)
+        if policy not in BY_LOTS:
+            rooms = {str(w.account): Fraction(min(w.endowment_quote, w.equity_quote)) for w in winners}
+        own = [rooms.get(str(winner.account), 0) for winner in winners]
+        assert all(0 <= part <= most for part, most in zip(taken, own, strict=True)), policy
+        assert sum(taken) == min(needed, sum(own)), policy
 
 
 def test_campbell():
