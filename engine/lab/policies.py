@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 from engine import codes
+from engine.codes import PPB
 from engine.formulas.allocation import (
     allocate_largest_remainder,
     allocate_min_max,
@@ -146,11 +147,16 @@ def take_by_wealth(wave: Wave) -> Parts:
 
 
 def take_by_leverage(wave: Wave) -> Parts:
-    """Return money in proportion to endowment times leverage (risk-aware pro rata with `g = lambda`)."""
+    """Return money in proportion to endowment times leverage (risk-aware pro rata with `g = lambda`).
 
-    def weigh(winner: Winner) -> Fraction:
+    Leverage counts in whole parts of 10^9, floored: the sum of exact ones would have the product of all equities for a
+    denominator.
+    """
+    lot = exact(wave.lot_quote)
+
+    def weigh(winner: Winner) -> int:
         equity = exact(winner.equity_quote)
-        return winner.endowment_quote * winner.qty_lot * exact(wave.lot_quote) / equity if equity > 0 else Fraction(0)
+        return winner.endowment_quote * int(winner.qty_lot * lot * PPB / equity) if equity > 0 else 0
 
     return _take_by_weight(wave, weigh)
 

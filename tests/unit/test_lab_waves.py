@@ -230,9 +230,10 @@ def test_every_policy_by_hand():
         ],
         "min_max": [80, 120, 300],  # 16.04, 24.06, 59.89 lots: 60 of 6720 is less than 17 of 1800 or 25 of 2700
         "haircut_wealth": [Fraction(500 * gain, 2220) for gain in (800, 700, 720)],
+        # leverage 2, 5/3 and 45/56, floored to 10^-9
         "haircut_levered": [
-            500 * weight / (1600 + Fraction(3500, 3) + Fraction(720 * 45, 56))
-            for weight in (Fraction(1600), Fraction(3500, 3), Fraction(720 * 45, 56))
+            Fraction(500 * weight, 800 * 2_000_000_000 + 700 * 1_666_666_666 + 720 * 803_571_428)
+            for weight in (800 * 2_000_000_000, 700 * 1_666_666_666, 720 * 803_571_428)
         ],
         "haircut_vector": [Fraction(500 * gain**2, 800**2 + 700**2 + 720**2) for gain in (800, 700, 720)],
     }
