@@ -186,9 +186,10 @@ def test_the_demos_waves_are_its_summary(demo, capsys):
     assert sum(wave["by_adl_quote"] for wave in waves) == summary["paid_by_adl_quote"] == facts["needed_quote"]
     outside = summary["deficit_quote"] - sum(wave["deficit_quote"] for wave in waves)
     assert outside == summary["paid_by_fund_quote"] - sum(wave["by_fund_quote"] for wave in waves)
-    assert facts["policies"]["run"]["taken_quote"] <= facts["taken_quote"] <= facts["needed_quote"]
-    for name, row in facts["policies"].items():
-        assert row["tracking_quote"] == (facts["needed_quote"] - row["taken_quote"] if name == "run" else 0), name
+    assert facts["taken_quote"] == facts["needed_quote"]
+    assert facts["gained_quote"] == summary["adl_gain_quote"]
+    assert all(row["taken_quote"] == facts["needed_quote"] for row in facts["policies"].values())
+    assert all(row["tracking_quote"] == 0 for row in facts["policies"].values())
 
 
 def test_the_page_names_every_key(demo, capsys):
@@ -202,12 +203,12 @@ def test_the_page_names_every_key(demo, capsys):
 
 
 def test_all_of_the_demo_is_one_wave(demo, capsys):
-    """LAB-001: with the papers' five seconds; gains and losses of a winner set off, the gains are what is not taken."""
+    """LAB-001, LAB-012: with the papers' five seconds; marked out at its end, what the mark fell since is lost too."""
     (facts,) = run_json(capsys, "lab", "run", demo)["runs"]
     (wave,) = facts["waves"]
     summary = json.loads((demo / "summary.json").read_text())
-    assert wave["needed_quote"] == summary["paid_by_adl_quote"]
-    assert wave["needed_quote"] - summary["adl_gain_quote"] <= wave["taken_quote"] <= wave["needed_quote"]
+    assert wave["needed_quote"] == wave["taken_quote"] == summary["paid_by_adl_quote"]
+    assert facts["overshoot_quote"] == wave["marked_out_quote"] - wave["needed_quote"] > 0
     assert facts["policies"]["min_max"]["fairness_quote"] == 0
     assert facts["policies"]["haircut_wealth"]["inversions"] == 0
 

@@ -252,6 +252,7 @@ def describe_run(folder: Path, gap_ns: int, horizon_ns: int = 0, scores: Sequenc
         "waves": [_describe_wave(wave, run.setup) for wave in waves],
         "needed_quote": needed,
         "taken_quote": sum(wave.taken_quote for wave in waves),
+        "gained_quote": sum(wave.gained_quote for wave in waves),
         "marked_out_quote": marked_out,
         "overshoot_quote": marked_out - needed,
         "compared_waves": sum(bool(wave.lots and wave.needed_quote) for wave in waves),
@@ -272,6 +273,6 @@ def _name_adl(rules: Any) -> dict[str, str]:
 def _describe_wave(wave: Wave, setup: Setup) -> dict[str, Any]:
     counts = {"winners": len(wave.winners), "payers": sum(winner.taken_quote > 0 for winner in wave.winners)}
     names = ("start_ns", "end_ns", "lots", "deficit_quote", "largest_quote", "by_fund_quote", "by_adl_quote")
-    more = ("by_haircut_quote", "unpaid_quote", "needed_quote", "taken_quote", "marked_out_quote")
+    more = ("by_haircut_quote", "unpaid_quote", "needed_quote", "taken_quote", "gained_quote", "marked_out_quote")
     sums = {name: getattr(wave, name) for name in (*names, *more)}
     return {"symbol": setup.markets[wave.market].symbol, "side": wave.side, **counts, **sums}

@@ -137,7 +137,10 @@ def close_min_max(wave: Wave) -> Parts:
 
 def _take_by_weight(wave: Wave, weight: Callable[[Winner], Number]) -> Parts:
     weights = {_name(winner): weight(winner) for winner in wave.winners}
-    rooms = {_name(winner): min(winner.endowment_quote, exact(max(winner.equity_quote, 0))) for winner in wave.winners}
+    rooms = {
+        _name(winner): max(Fraction(0), min(Fraction(winner.endowment_quote), exact(winner.equity_quote)))
+        for winner in wave.winners
+    }
     return allocate_pro_rata(weights, wave.needed_quote, rooms).taken
 
 

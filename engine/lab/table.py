@@ -48,8 +48,8 @@ def _compose_run(facts: Facts) -> str:
     if not waves:
         return "\n".join(lines)
     lines += [
-        f"  needed {money('needed')}, taken {money('taken')} (a winner's gains and losses in a wave set off)",
-        f"  marked out after each wave {money('marked_out')}, overshoot {money('overshoot')}",
+        f"  needed {money('needed')}, taken {money('taken')}; closes above the mark's worth gave {money('gained')}",
+        f"  marked out after each wave, gains set off: {money('marked_out')}, overshoot {money('overshoot')}",
         f"  P_T {facts['severity_path']:.4f}, envelope {money('severity_envelope')}",
         "",
         _format_rows(WAVE, [_show_wave(wave, asset) for wave in waves]),

@@ -35,17 +35,13 @@ class Winner(NamedTuple):
     standing: Standing | None = None  # what another score would look at
     hedge_quote: Number = 0  # risk of its positions elsewhere, signed as this one: what leverage draining adds
     closed_lot: int = 0
-    given_quote: int = 0  # against the mark, gains in other closes of the wave set off
+    taken_quote: int = 0  # what it gave up against the mark, and what was cut from it
+    gained_quote: int = 0  # against the mark, in closes whose price was better for it
 
     @property
     def endowment_quote(self) -> int:
         """What can be taken of its profit, `max(PnL, 0)`."""
         return max(self.pnl_quote, 0)
-
-    @property
-    def taken_quote(self) -> int:
-        """What it gave up, 0 if the wave was a gain for it."""
-        return max(self.given_quote, 0)
 
 
 class Wave(NamedTuple):
@@ -78,6 +74,11 @@ class Wave(NamedTuple):
     def taken_quote(self) -> int:
         """What they paid: H."""
         return sum(winner.taken_quote for winner in self.winners)
+
+    @property
+    def gained_quote(self) -> int:
+        """What closes gave them."""
+        return sum(winner.gained_quote for winner in self.winners)
 
 
 class Totals(NamedTuple):
@@ -199,8 +200,12 @@ class WaveReader:
             self._closed.add(event.order_id)
         winner = wave.winners[event.other]
         at_mark = value_of(self.setup.markets[event.market], event.mark_tick, event.side * event.qty_lot)
-        given = winner.given_quote + event.amount_quote + at_mark
-        wave.winners[event.other] = winner._replace(closed_lot=winner.closed_lot + event.qty_lot, given_quote=given)
+        loss = event.amount_quote + at_mark
+        wave.winners[event.other] = winner._replace(
+            closed_lot=winner.closed_lot + event.qty_lot,
+            taken_quote=winner.taken_quote + max(loss, 0),
+            gained_quote=winner.gained_quote + max(-loss, 0),
+        )
 
     def _cut(self, event: Any) -> None:
         self._cuts.append((self.auditor.describe(event.account, event.market), event.amount_quote))
@@ -217,7 +222,7 @@ class WaveReader:
             if stand.account not in wave.winners:
                 self._join(wave, stand, is_candidate=False)
             winner = wave.winners[stand.account]
-            wave.winners[stand.account] = winner._replace(given_quote=winner.given_quote + cut)
+            wave.winners[stand.account] = winner._replace(taken_quote=winner.taken_quote + cut)
             wave.cuts[stand.account] = wave.cuts.get(stand.account, 0) + cut
         if event.order_id not in self._closed:
             wave.lots += event.qty_lot
@@ -237,7 +242,7 @@ class WaveReader:
         # a lot of an inverse market is worth its face over the mark
         lot = Fraction(rules.multiplier, mark) if rules.kind == codes.INVERSE else Fraction(rules.multiplier * mark)
         wave = _Open(event.market, side, event.ts_ns, event.ts_ns, lot, {})
-        before = dict((stand.account, stand) for stand, _ in self._cuts)
+        before = {stand.account: stand for stand, _ in self._cuts}
         stands = [before.get(stand.account, stand) for stand in self.auditor.describe_market(event.market)]
         ranked = [
             (-self._score(stand, rules), stand.opened_seq, stand.account, stand)

@@ -73,7 +73,7 @@ def test_a_wave_is_what_stood_before_it():
 def test_what_a_winner_gave_is_against_the_mark():
     """LAB-003, ADL-006: 5 for each of the lots closed, from the front of the queue."""
     (wave,), _ = crash().read()
-    assert [(w.account, w.closed_lot, w.given_quote) for w in wave.winners] == [(2, 40, 200), (3, 50, 250), (4, 10, 50)]
+    assert [(w.account, w.closed_lot, w.taken_quote) for w in wave.winners] == [(2, 40, 200), (3, 50, 250), (4, 10, 50)]
 
 
 def test_a_gap_parts_waves():
@@ -131,6 +131,23 @@ def test_cuts_are_counted_with_their_rounding():
     assert [winner.is_candidate for winner in wave.winners] == [True] * 3
 
 
+def test_gains_are_told_beside_what_was_taken():
+    """LAB-003, LAB-012: at 98 a bankrupt of 95 gives its victim 3 a lot; at 90 one of 93 takes 3 a lot from the same."""
+    ledger = Ledger()
+    ledger.bring(1, BUY, 10, 100, 50)
+    ledger.bring(2, SELL, 40, 110, 1000)
+    ledger.mark(98)
+    ledger.bring(3, BUY, 10, 98, 50)
+    ledger.ts_ns = SECOND
+    ledger.mark(90)
+    (wave,), totals = ledger.read()
+    (winner,) = wave.winners
+    assert (winner.closed_lot, winner.gained_quote, winner.taken_quote) == (20, 30, 30)
+    assert (wave.needed_quote, totals.paid_by_adl_quote) == (30, 30)
+    # held until the end it would have gained 5 a lot more on the first ten, 3 on the others
+    assert wave.marked_out_quote == 50 + 30
+
+
 def test_marking_out_asks_what_was_missed():
     """LAB-012: closed at 95, worth 90 when the wave ends and 80 a second later: 5 and 15 a lot."""
     ledger = crash()
@@ -154,11 +171,10 @@ def test_waves_tie_with_the_tally_of_any_stream(seed):
     assert all(getattr(totals, name) == tally.sums[name] for name in totals._fields[1:])
     assert totals.deficits == tally.count(codes.DEFICIT)
     assert sum(wave.by_adl_quote for wave in waves) == totals.paid_by_adl_quote
-    given = sum(winner.given_quote for wave in waves for winner in wave.winners)
     variations = find_variation_cuts(np.concatenate(rows))
-    assert (
-        given == tally.sums["adl_loss_quote"] - tally.sums["adl_gain_quote"] + tally.sums["haircut_quote"] - variations
-    )
+    taken, gained = (sum(getattr(wave, name) for wave in waves) for name in ("taken_quote", "gained_quote"))
+    assert taken == tally.sums["adl_loss_quote"] + tally.sums["haircut_quote"] - variations
+    assert gained == tally.sums["adl_gain_quote"]
     if not variations:
         assert sum(wave.by_haircut_quote for wave in waves) == totals.paid_by_haircut_quote
 
