@@ -132,7 +132,7 @@ def test_cuts_are_counted_with_their_rounding():
 
 
 def test_gains_are_told_beside_what_was_taken():
-    """LAB-003, LAB-012: at 98 a bankrupt of 95 gives its victim 3 a lot; at 90 one of 93 takes 3 a lot from the same."""
+    """LAB-003, LAB-012: at 98 a bankrupt of 95 gives its victim 3 a lot; at 90 one of 93 takes 3 a lot."""
     ledger = Ledger()
     ledger.bring(1, BUY, 10, 100, 50)
     ledger.bring(2, SELL, 40, 110, 1000)
