@@ -20,6 +20,7 @@ from engine.cli.arguments import positive
 from engine.cli.bench import add_bench
 from engine.cli.check import add_check
 from engine.cli.fetch import add_fetch
+from engine.cli.fuzz import add_fuzz
 from engine.cli.lab import add_lab
 from engine.cli.venues import add_venues
 from engine.cli.verify import add_verify
@@ -89,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_fetch(verbs)
     add_check(verbs)
     add_verify(verbs)
+    add_fuzz(verbs)
     add_venues(verbs)
     add_bench(verbs)
     add_lab(verbs)
