@@ -131,7 +131,7 @@ class _Reader(MessageReader):
             self.check_number(message, instrument, "u", self._updates.get(instrument.index), book.u - 1)
         self._updates[instrument.index] = book.u
         levels = count_levels(instrument, book.b, book.a)
-        self.add_book(instrument, self.begin(message, stamp), stamp, levels, is_snapshot, book.u)
+        self.add_book(message, instrument, stamp, levels, is_snapshot, book.u)
 
     def _tell_ticker(self, message: Message, found: _Envelope, exchange: str, symbol: str) -> None:
         self.count(exchange, "ticker")

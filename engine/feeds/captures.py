@@ -49,6 +49,7 @@ STAMP_MAX_S = (1 << 63) // NS_PER_S
 SIDES = {"Buy": 1, "Sell": -1, "buy": 1, "sell": -1, "B": 1, "A": -1}
 FIELD_STAMP = re.compile(rb'"(?:ts|time|T|timestamp)":\s*"?([\d.]+)')
 LINE_STAMP = re.compile(rb"([\d.TZ:-]+?):? [\[{]")
+RECEIVED = re.compile(rb'\{"t":"recv","conn":"([^"]*)","ts":([\d.]+),')
 CONNECTED = re.compile(rb"(\S+://\S+) (<->|<-|->) ([\d.]+)")
 
 
@@ -164,16 +165,39 @@ def _read_listed(path: Path, findings: Findings) -> Iterator[Message]:
 
 
 def _read_enveloped(path: Path, findings: Findings) -> Iterator[Message]:
+    parts = _list_connections(path)
+    if not parts:
+        yield from _read_connection(path, findings)
+    yield from heapq.merge(*(_read_connection(path, findings, part) for part in parts), key=lambda found: found.ts_ns)
+
+
+def _list_connections(path: Path) -> list[bytes]:
+    """Return the connections of a file in which they stand after each other; none where it is in order of arrival."""
+    stamps: dict[bytes, float] = {}
+    latest, is_sorted = 0.0, True
+    for _, text in read_lines(path):
+        if found := RECEIVED.match(text):
+            stamp = float(found[2])
+            if stamp < stamps.get(found[1], 0.0):
+                return []  # a fault of the recorder's clock, which is named when it is read
+            stamps[found[1]] = stamp
+            is_sorted, latest = is_sorted and stamp >= latest, max(stamp, latest)
+    return [] if is_sorted else list(stamps)
+
+
+def _read_connection(path: Path, findings: Findings, only: bytes = b"") -> Iterator[Message]:
     addresses: dict[str, str] = {}
     for line, text in read_lines(path):
+        if only and (found := RECEIVED.match(text)) and found[1] != only:
+            continue
         try:
-            found = _decode_envelope(text)
-            if found.t == "connect":
-                addresses[found.conn] = found.addr
-            if found.t not in ("", "recv"):
-                continue
-            stamp = count_stamp_text(bytes(found.ts).decode())
-            yield Message(path, line, stamp, addresses.get(found.conn, ""), found.msg or _decode_text(found.data))
+            envelope = _decode_envelope(text)
+            if envelope.t == "connect":
+                addresses[envelope.conn] = envelope.addr
+            if envelope.t in ("", "recv"):
+                stamp = count_stamp_text(bytes(envelope.ts).decode())
+                told = envelope.msg or _decode_text(envelope.data)
+                yield Message(path, line, stamp, addresses.get(envelope.conn, ""), told)
         except msgspec.MsgspecError as error:
             findings.drop("json", DataError(path, line, None, f"expected a recorded message: {error}"))
         except ValueError as error:
@@ -387,14 +411,15 @@ class MessageReader:
 
     def add_book(
         self,
+        message: Message,
         instrument: Instrument,
-        ts_ns: int,
         exchange_ns: int,
         levels: list[Level],
         is_snapshot: bool,
         number: int = 0,
     ) -> None:
-        """Add the rows of one book message."""
+        """Add the rows of one book message; `number` is the update's."""
+        ts_ns = self.begin(message, exchange_ns)
         flags = IN_SNAPSHOT if is_snapshot else 0
         if is_snapshot:
             self.rows.add(ROW_CLEAR, instrument.index, ts_ns, exchange_ns, number=number, flags=flags)

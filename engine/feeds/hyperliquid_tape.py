@@ -26,6 +26,7 @@ from engine.feeds.tape import Format, Head, Records, TapeFile
 EXCHANGE = "hyperliquid"
 OURS = re.compile(
     rb'"channel":\s*"(?:l2Book|trades|bbo|activeAssetCtx|activeSpotAssetCtx|allDexsAssetCtxs|user|userFills|userEvents)"'
+    rb',\s*"data":'
 )
 NODE_FILLS = re.compile(rb'"block_number":\s*\d+,\s*"events":\s*\[')
 
@@ -191,7 +192,7 @@ class _Reader(_TradeReader):
         levels, stamp = count_levels(instrument, bids, asks), count_ms("time", book.time)
         self.findings.counts["duplicate_books"] += self._books.get(instrument.index) == levels
         self._books[instrument.index] = levels
-        self.add_book(instrument, self.begin(message, stamp), stamp, levels, True)
+        self.add_book(message, instrument, stamp, levels, True)
 
     def _tell_quote(self, message: Message, found: _Envelope) -> None:
         quote = _decode_quote(found.data)

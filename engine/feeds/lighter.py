@@ -1,4 +1,4 @@
-"""Lighter's websocket messages, captured, as rows, and a check of the positions its trades tell (FEED-039 to FEED-041)."""
+"""Lighter's captured messages as rows, and a check of the positions its trades tell (FEED-039 to FEED-041)."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -110,9 +110,8 @@ def _find_symbols(files: Sequence[TapeFile]) -> dict[str, str]:
     symbols: dict[str, str] = {}
     for message in peek_messages(files):
         try:
-            symbols |= {
-                str(stats.market_id): stats.symbol for stats in _list_stats(_decode(message.text)) if stats.symbol
-            }
+            told = _list_stats(_decode(message.text))
+            symbols |= {str(stats.market_id): stats.symbol for stats in told if stats.symbol}
         except msgspec.MsgspecError:
             continue  # told when it is read
     return symbols
@@ -155,7 +154,7 @@ class _Reader(MessageReader):
         self._updates[instrument.index] = (book.offset, book.nonce)
         bids, asks = ([(level.price, level.size) for level in side] for side in (book.bids, book.asks))
         levels, stamp = count_levels(instrument, bids, asks), count_ms("timestamp", found.timestamp)
-        self.add_book(instrument, self.begin(message, stamp), stamp, levels, is_snapshot, book.offset)
+        self.add_book(message, instrument, stamp, levels, is_snapshot, book.offset)
 
     def _tell_trades(self, message: Message, found: _Envelope, number: str) -> None:
         """Tell trades by their number, newest last; what a subscription begins with went before it (FEED-040)."""
@@ -216,7 +215,7 @@ class TradeCheck(NamedTuple):
 
 
 def check_lighter_trades(path: str | Path) -> TradeCheck:
-    """Return whether the positions of a capture's live trades chain: position before + trade = position before the next.
+    """Return whether positions chain in a capture's live trades: one's end is the account's next one's beginning.
 
     Raises
     ------
@@ -247,11 +246,9 @@ def check_lighter_trades(path: str | Path) -> TradeCheck:
 def _follow(market: str, trade: Trade, held: dict[tuple[str, int], Decimal], counted: dict[str, int]) -> None:
     bid, ask = (market, trade.bid_account_id), (market, trade.ask_account_id)
     taker, maker = (bid, ask) if trade.side > 0 else (ask, bid)
-    sides = (
-        (taker, trade.taker_position_size_before, trade.side),
-        (maker, trade.maker_position_size_before, -trade.side),
-    )
-    for who, text, side in sides:
+    taken = (taker, trade.taker_position_size_before, trade.side)
+    made = (maker, trade.maker_position_size_before, -trade.side)
+    for who, text, side in (taken, made):
         before = parse_decimal(text)
         if who in held:
             counted["chained"] += 1

@@ -217,8 +217,7 @@ class _Reader(MessageReader):
             self._check_update(message, instrument, book, told)
         book.seq = told.seqId if told.seqId is not None else 0
         levels = count_levels(instrument, told.bids, told.asks)
-        ts_ns = self.begin(message, stamp)
-        self.add_book(instrument, ts_ns, stamp, levels, is_snapshot or is_whole, max(book.seq, 0))
+        self.add_book(message, instrument, stamp, levels, is_snapshot or is_whole, max(book.seq, 0))
         if told.checksum is not None and not is_whole:
             book.apply(levels, chain(told.bids, told.asks), is_snapshot)
             self._check_sum(message, instrument, book, told.checksum)
