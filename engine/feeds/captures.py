@@ -345,7 +345,7 @@ class MessageReader:
     """What readers of a venue's messages share: rows in order, what is wrong left out with its place.
 
     A subclass says in `tell` what one message holds; it converts everything before it adds the first row, so that a
-    message is told whole or not at all.
+    message is told whole or not at all (FEED-032).
     """
 
     def __init__(self, instruments: Instruments, findings: Findings) -> None:

@@ -238,6 +238,7 @@ class _Reader(_TradeReader):
         )
 
     def _tell_own_fill(self, message: Message, fill: _Fill) -> None:
+        """Tell the liquidation a user's fill is of (FEED-037)."""
         # a user's own fills; the public trades have them too, but not which of them were liquidations
         self.count(EXCHANGE, "own fills")
         if fill.liquidation is not None:
