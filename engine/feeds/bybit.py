@@ -168,7 +168,7 @@ class _Reader(MessageReader):
 
     def _tell_liquidations(self, message: Message, found: _Envelope, exchange: str, symbol: str) -> None:
         # Two forms: `liquidation` tells one with its own names, `allLiquidation` several with those of trades.
-        if bytes(found.data[:1]) == b"{":
+        if bytes(found.data)[:1] == b"{":
             one = _decode_liquidation(found.data)
             orders = [_Trade(one.updatedTime, one.side, one.size, one.price)]
         else:

@@ -26,7 +26,7 @@ from engine.feeds.tape import Format, Head, Records, TapeFile
 from engine.units import parse_decimal
 
 EXCHANGE = "lighter"
-OURS = re.compile(rb'"channel":\s*"(?:order_book|trade|market_stats):(?:\d+|all)"')
+OURS = re.compile(rb'"channel":\s*"(?:order_book|trade|market_stats|ticker):(?:\d+|all)"')
 OFF_BOOK_TYPES = frozenset(("deleverage", "market-settlement"))  # trades that met no order of the book
 
 
@@ -74,6 +74,16 @@ class _Stats(msgspec.Struct):
     funding_timestamp: int = 0
 
 
+class _Side(msgspec.Struct):
+    price: str = ""
+    size: str = ""
+
+
+class _Quote(msgspec.Struct):
+    a: _Side = msgspec.field(default_factory=_Side)
+    b: _Side = msgspec.field(default_factory=_Side)
+
+
 class _Envelope(msgspec.Struct):
     channel: str = ""
     type: str = ""
@@ -82,6 +92,7 @@ class _Envelope(msgspec.Struct):
     trades: list[Trade] | None = None
     liquidation_trades: list[Trade] | None = None
     market_stats: msgspec.Raw = msgspec.Raw()
+    ticker: _Quote | None = None
 
 
 _decode = msgspec.json.Decoder(_Envelope).decode
@@ -134,7 +145,10 @@ class _Reader(MessageReader):
         elif kind == "trade":
             self._tell_trades(message, found, number)
         elif kind == "market_stats":
-            self.each(message, _list_stats(found), lambda stats: self._tell_stats(message, stats))
+            stamp = count_ms("timestamp", found.timestamp)
+            self.each(message, _list_stats(found), lambda stats: self._tell_stats(message, stats, stamp))
+        elif kind == "ticker" and found.ticker is not None:
+            self._tell_quote(message, found, found.ticker, number)
         else:
             self.count(EXCHANGE, "other")
 
@@ -155,6 +169,15 @@ class _Reader(MessageReader):
         bids, asks = ([(level.price, level.size) for level in side] for side in (book.bids, book.asks))
         levels, stamp = count_levels(instrument, bids, asks), count_ms("timestamp", found.timestamp)
         self.add_book(message, instrument, stamp, levels, is_snapshot, book.offset)
+
+    def _tell_quote(self, message: Message, found: _Envelope, quote: _Quote, number: str) -> None:
+        self.count(EXCHANGE, "quotes")
+        if (instrument := self._find(number)) is None:
+            return
+        levels = [(1, 0, 0), (-1, 0, 0)]  # what is not there has no price
+        bids, asks = ([(side.price, side.size)] if side.price else [] for side in (quote.b, quote.a))
+        levels += count_levels(instrument, bids, asks)
+        self.add_quote(message, instrument, count_ms("timestamp", found.timestamp), levels)
 
     def _tell_trades(self, message: Message, found: _Envelope, number: str) -> None:
         """Tell trades by their number, newest last; what a subscription begins with went before it (FEED-040)."""
@@ -180,7 +203,7 @@ class _Reader(MessageReader):
 
         self.each(message, (told[number] for number in sorted(told)), tell)
 
-    def _tell_stats(self, message: Message, stats: _Stats) -> None:
+    def _tell_stats(self, message: Message, stats: _Stats, stamp: int) -> None:
         """Tell a market's ticker: rates are percent an hour, the stamp is that of the payment before (FEED-041)."""
         self.count(EXCHANGE, "ticker")
         self._symbols.setdefault(str(stats.market_id), stats.symbol or str(stats.market_id))
@@ -191,7 +214,7 @@ class _Reader(MessageReader):
         self.add_ticker(
             message,
             instrument,
-            0,
+            stamp,
             due_ns=(paid_ns // HOUR_NS + 1) * HOUR_NS if paid_ns else 0,
             rate=str(convert("current_funding_rate", parse_decimal, rate).scaleb(-2)) if rate else "",
             interest=stats.open_interest,

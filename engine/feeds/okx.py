@@ -113,13 +113,15 @@ def find_exchange(symbol: str) -> str:
     return "okex-futures" if FUTURE.search(symbol) else "okex"
 
 
-def find_index(symbol: str, ts_ns: int) -> str:
-    """Return the index of a swap or future: BTC-USD of BTC-USD-SWAP, BTC-USD_UM_XPERP-310404 and BTC-USD-220527.
+def is_on(symbol: str, index: str, ts_ns: int) -> bool:
+    """Return whether a contract is on an index: BTC-USD is that of BTC-USD-SWAP and BTC-USD_UM_XPERP-310404.
 
     Source: FEED-035.
     """
+    if find_exchange(symbol) not in ("okex-swap", "okex-futures"):
+        return False
     name = "-".join(symbol.split("-")[:2]).partition("_")[0]
-    return name.removesuffix("C") if name.endswith("-USDC") and ts_ns < USDC_INDEX_NS else name
+    return index == (name.removesuffix("C") if name.endswith("-USDC") and ts_ns < USDC_INDEX_NS else name)
 
 
 class Book:
@@ -156,7 +158,8 @@ class _Reader(MessageReader):
     def __init__(self, instruments: Instruments, findings: Findings) -> None:
         super().__init__(instruments, findings)
         self._books: dict[int, Book] = {}
-        self._symbols = {market.symbol for market in instruments.markets}  # those that have an index
+        self._symbols = {market.symbol for market in instruments.markets}  # asked for, or met
+        self._indexes: dict[str, tuple[int, str]] = {}  # name -> when and what it was last
         self._tellers = {
             "trades": self._tell_trades,
             "trades-all": self._tell_trades,
@@ -184,10 +187,13 @@ class _Reader(MessageReader):
         else:
             self.count("okex", "other")
 
-    def _find(self, symbol: str) -> Instrument | None:
+    def _find(self, message: Message, symbol: str) -> Instrument | None:
         instrument = self.find(find_exchange(symbol), symbol)
-        if instrument is not None:
+        if instrument is not None and symbol not in self._symbols:
             self._symbols.add(symbol)
+            for name, (stamp, text) in self._indexes.items():
+                if is_on(symbol, name, stamp):
+                    self.add_ticker(message, instrument, stamp, index=text)
         return instrument
 
     # ---------------------------------------------------------------- books
@@ -195,7 +201,7 @@ class _Reader(MessageReader):
     def _tell_books(self, message: Message, found: _Envelope, channel: str, symbol: str) -> None:
         books = _decode_books(found.data)
         self.count(find_exchange(symbol), "quotes" if channel == "bbo-tbt" else "book", len(books))
-        instrument = self._find(symbol)
+        instrument = self._find(message, symbol)
         if instrument is None:
             return
         for told in books:
@@ -245,7 +251,7 @@ class _Reader(MessageReader):
     def _tell_trades(self, message: Message, found: _Envelope, channel: str, symbol: str) -> None:
         trades = _decode_trades(found.data)
         self.count(find_exchange(symbol), "trades", len(trades))
-        instrument = self._find(symbol)
+        instrument = self._find(message, symbol)
         if instrument is None or not self.is_chosen("trades", instrument, channel):
             return
 
@@ -268,7 +274,7 @@ class _Reader(MessageReader):
                 self._tell_index(message, state, stamp)
                 return
             self.count(find_exchange(state.instId), "ticker")
-            instrument = self._find(state.instId)
+            instrument = self._find(message, state.instId)
             if instrument is not None:
                 self.add_ticker(
                     message,
@@ -287,11 +293,11 @@ class _Reader(MessageReader):
     def _tell_index(self, message: Message, state: _State, stamp: int) -> None:
         """Tell an index to every contract on it that was met or asked for (FEED-035)."""
         for symbol in sorted(self._symbols):
-            exchange = find_exchange(symbol)
-            if exchange in ("okex-swap", "okex-futures") and find_index(symbol, stamp) == state.instId:
-                instrument = self.find(exchange, symbol)
+            if is_on(symbol, state.instId, stamp):
+                instrument = self.find(find_exchange(symbol), symbol)
                 if instrument is not None:
                     self.add_ticker(message, instrument, stamp, index=state.idxPx)
+        self._indexes[state.instId] = (stamp, state.idxPx)
 
     def _tell_liquidations(self, message: Message, found: _Envelope, channel: str, symbol: str) -> None:
         if channel == "liquidation-orders":
@@ -300,7 +306,7 @@ class _Reader(MessageReader):
             told = [_Liquidation(symbol, _decode_orders(found.data))]
         for group in told:
             self.count(find_exchange(group.instId), "liquidations", len(group.details))
-            instrument = self._find(group.instId)
+            instrument = self._find(message, group.instId)
             if instrument is not None:
                 self._tell_orders(message, instrument, group.details)
 
