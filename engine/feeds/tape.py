@@ -280,6 +280,7 @@ class Teller:
 
     def finish(self) -> Commands:
         """Return the commands of the message that waited."""
+        self._make_room(np.zeros(0, RECORD))  # instruments of which nothing could be told are counted too
         out = np.zeros(2 * int(self._state["levels"].sum()) + 2 * int(self._numbers[3]) + 8, COMMAND)
         self._numbers[4] = 0
         if self._numbers[3]:
