@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -49,6 +49,7 @@ STAMP_MAX_S = (1 << 63) // NS_PER_S
 SIDES = {"Buy": 1, "Sell": -1, "buy": 1, "sell": -1, "B": 1, "A": -1}
 FIELD_STAMP = re.compile(rb'"(?:ts|time|T|timestamp)":\s*"?([\d.]+)')
 LINE_STAMP = re.compile(rb"([\d.TZ:-]+?):? [\[{]")
+BETWEEN = re.compile(r"[\[\],\s]*")
 RECEIVED = re.compile(rb'\{"t":"recv","conn":"([^"]*)","ts":([\d.]+),')
 CONNECTED = re.compile(rb"(\S+://\S+) (<->|<-|->) ([\d.]+)")
 
@@ -123,45 +124,49 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise DataError(path, line, None, f"expected a sound archive: {error}") from error
 
 
-def _read_documents(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    # One JSON list of messages, or one message spread over lines; numbers stay texts.
-    decoder = json.JSONDecoder(parse_float=str, parse_int=str)
-    text, at, number, is_end = "", 0, 0, False
-    lines = (line for _, line in read_lines(path))
+def _read_documents(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (number, text) of the values of a JSON list, or of values that follow each other, over lines or not."""
+    find_end = json.JSONDecoder().raw_decode
+    lines = (line.decode("utf-8", "replace") for _, line in read_lines(path))
+    text, at, number = "", 0, 0
     while True:
-        at += len(text[at:]) - len(text[at:].lstrip("[], \n"))
+        at = BETWEEN.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing at all too
         try:
-            found, at = decoder.raw_decode(text, at)
+            _, end = find_end(text, at)
         except json.JSONDecodeError as error:
-            if is_end:
-                if text[at:]:
-                    raise DataError(
-                        path, None, None, f"expected JSON to the end, message {number + 1}: {error}"
-                    ) from error
+            more = list(_take(lines, DOCUMENT_BYTES + len(text) - at))
+            if not more and at < len(text):
+                expected = f"expected JSON to the end, message {number + 1} is none: {error}"
+                raise DataError(path, None, None, expected) from error
+            if not more:
                 return
-            more, size = [text[at:]], 0
-            for line in lines:
-                more.append(line.decode("utf-8", "replace"))
-                size += len(line)
-                if size > DOCUMENT_BYTES + len(more[0]):
-                    break
-            else:
-                is_end = True
-            text, at = "\n".join(more), 0
+            text, at = "\n".join([text[at:], *more]), 0
             continue
         number += 1
-        yield number, found
+        yield number, text[at:end]
+        at = end
+
+
+def _take(lines: Iterator[str], size: int) -> Iterator[str]:
+    for line in lines:
+        yield line
+        size -= len(line)
+        if size < 0:
+            return
 
 
 def _read_listed(path: Path, findings: Findings) -> Iterator[Message]:
-    for number, found in _read_documents(path):
-        if isinstance(found, dict) and "msg" in found and "ts" in found:
-            try:
-                yield Message(path, number, count_stamp_text(str(found["ts"])), "", str(found["msg"]))
-            except ValueError as error:
-                findings.drop("bad stamp", DataError(path, number, "ts", str(error)))
-        else:
-            yield Message(path, number, 0, "", json.dumps(found))
+    for number, text in _read_documents(path):
+        try:
+            envelope = _decode_envelope(text)
+            if envelope.msg:
+                yield Message(path, number, count_stamp_text(bytes(envelope.ts).decode()), "", envelope.msg)
+            else:
+                yield Message(path, number, 0, "", text)
+        except msgspec.MsgspecError as error:
+            findings.drop("json", DataError(path, number, None, f"expected a recorded message: {error}"))
+        except ValueError as error:
+            findings.drop("bad stamp", DataError(path, number, "ts", str(error)))
 
 
 def _read_enveloped(path: Path, findings: Findings) -> Iterator[Message]:
@@ -277,7 +282,7 @@ def sniff_capture(head: Head, pattern: re.Pattern[bytes], format: Format) -> Tap
     if found := next(filter(None, stamps), None):
         with suppress(ValueError):  # a stamp that is none is found, and named, when its line is read
             first_ns = count_stamp_text(found[found.lastindex or 0].decode("ascii"))
-    return TapeFile(head.path, format, "messages", "", "", first_ns, 0)
+    return TapeFile(head.path, format, "capture", "", "", first_ns, 0)
 
 
 # ---------------------------------------------------------------- messages to rows

@@ -117,6 +117,28 @@ def test_every_recorder_tells_the_same(tmp_path):
     assert set(gather(bare)[1]["ts_ns"]) == {T0 * S}  # nobody noted when they arrived: the venue's stamp
 
 
+def test_documents_spread_over_lines(tmp_path):
+    """Messages as an editor lays them out, numbers and all; one that is cut off is named.
+
+    Source: FEED-030.
+    """
+    path = tmp_path / "pretty.json"
+    messages = [hyper("trades", [hyper_trade(at, number=at)]) for at in (1, 2, 3)]
+    path.write_text("\n".join(json.dumps(message, indent=2) for message in messages))
+    assert gather(path)[1]["id"].tolist() == [2, 3]
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(DataError, match=r"pretty\.json: expected JSON to the end, message 3 is none"):
+        gather(path)
+    listed = [
+        {"ts": T0 + 0.5, "msg": "{}"},
+        5,
+        {"ts": "soon", "msg": "{}"},
+        {"ts": T0 + 0.5, "msg": json.dumps(messages[0])},
+    ]
+    path.write_text(json.dumps(listed, indent=2))
+    assert gather(path, strict=False)[0].findings.dropped == {"json": 1, "bad stamp": 1}
+
+
 def test_connections_after_each_other_are_read_side_by_side(tmp_path):
     """Source: FEED-030."""
     rows = [
