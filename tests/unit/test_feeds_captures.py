@@ -199,6 +199,19 @@ def test_zstd_is_an_extra(tmp_path, monkeypatch):
         open_feed(path)
 
 
+def test_a_capture_is_read_as_it_is_asked_for(tmp_path):
+    """The first rows come before the file was read to its end, which a bad line would tell.
+
+    Source: FEED-030.
+    """
+    path = write(tmp_path, [*(trade(f"{at}.0", "1") for at in range(1, 20_000)), "later: {}"])
+    feed = open_feed(path)
+    blocks = feed.records()
+    assert 0 < len(next(blocks)) < 10_000
+    with pytest.raises(DataError, match="field 'stamp'"):
+        list(blocks)
+
+
 # ---------------------------------------------------------------- Bybit
 
 
@@ -404,6 +417,16 @@ def test_tickers_tell_what_they_hold(tmp_path):
     assert commands["amount_quote"].tolist()[2] == 200_000
 
 
+def test_a_due_time_alone_keeps_the_rate(tmp_path):
+    """Source: FEED-033, FEED-006."""
+    dues = [str((T0 + at) * 1000) for at in (2, 28_802)]
+    messages = [ticker(fundingRate="0.0001", nextFundingTime=dues[0]), ticker(), ticker(nextFundingTime=dues[1])]
+    feed, rows = gather(write(tmp_path, messages), make_market())
+    assert told(rows, "price", "flags") == [(100_000_000, 0), (0, codes.NO_RATE)]
+    (paid,) = np.concatenate(list(feed.chunks()))
+    assert (paid["kind"], paid["amount_quote"]) == (codes.FUNDING, 100_000)
+
+
 def test_one_depth_is_the_book(tmp_path):
     """The first met; depth 1 is quotes, sides that do not change are not told, ones that are gone have no price.
 
@@ -522,6 +545,15 @@ def test_a_wrong_checksum_is_a_gap_each_time_it_goes_wrong(tmp_path):
         messages[at]["data"][0]["checksum"] += 1
     facts = inspect_tape(write(tmp_path, messages, address="wss://ws.okx.com:8443/ws/v5/public"))
     assert (facts["gaps"], facts["checksums"], facts["checksums_equal"]) == (2, 6, 4)
+
+
+def test_a_snapshot_that_is_wrong_itself_is_a_gap_of_its_own(tmp_path):
+    """Source: FEED-034."""
+    messages = tell_three()
+    del messages[1]
+    messages[3]["data"][0]["checksum"] += 1
+    path = write(tmp_path, messages, address="wss://ws.okx.com:8443/ws/v5/public")
+    assert inspect_tape(path)["gaps"] == 2
 
 
 def test_books5_are_whole_and_quotes_are_quotes(tmp_path):
@@ -665,6 +697,18 @@ def test_contexts_are_funded_by_the_hour(tmp_path):
     assert kinds(rows) == ["funding", "interest", "index", "mark", "quote", "quote"]
     assert told(rows, "price", "qty")[:2] == [(12_500_000, (T0 // 3_600 + 1) * 3_600 * S), (0, 7_500_000)]
     assert told(rows, "side", "price", "qty")[4:] == [(1, 0, 0), (-1, 0, 0)]
+
+
+def test_a_users_fill_tells_the_liquidation_it_is_of(tmp_path):
+    """The order is the taker's: the user's own side, or the other one where he made the trade.
+
+    Source: FEED-037.
+    """
+    found = {"liquidation": {"liquidatedUser": "0xa", "markPx": "100", "method": "market"}}
+    fills = [node_fill("A", False, 1, **found), node_fill("A", True, 2, **found), node_fill("A", True, 3)]
+    rows = gather(write(tmp_path, [hyper("userFills", {"user": "0xb", "fills": fills})]))[1]
+    assert told(rows, "id", "side") == [(1, 1), (2, -1)]
+    assert kinds(rows) == ["liquidation", "liquidation"]
 
 
 def node_fill(side, crossed, number=1, **changes):
