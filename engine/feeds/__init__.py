@@ -12,12 +12,14 @@ from engine.contract import Market
 from engine.errors import DataError, MissingExtraError
 from engine.feeds.formats import FORMATS, sniff_file
 from engine.feeds.hyperliquid import check_node_fills, read_node_fills
+from engine.feeds.lighter import check_lighter_trades
 from engine.feeds.quotes import iter_bbo_checks, read_quotes
 from engine.feeds.tape import Tape, TapeFile
 
 __all__ = [
     "Feed",
     "Tape",
+    "check_lighter_trades",
     "check_node_fills",
     "find_first_marks",
     "iter_bbo_checks",

@@ -2,10 +2,17 @@
 
 from pathlib import Path
 
-from engine.feeds import tardis
+from engine.feeds import bybit, hyperliquid_tape, lighter, okx, tardis
 from engine.feeds.tape import Format, TapeFile, read_head
 
-FORMATS: tuple[Format, ...] = (tardis.FORMAT,)
+FORMATS: tuple[Format, ...] = (
+    tardis.FORMAT,
+    hyperliquid_tape.FILLS_FORMAT,
+    hyperliquid_tape.FORMAT,
+    lighter.FORMAT,
+    bybit.FORMAT,
+    okx.FORMAT,
+)
 
 
 def sniff_file(path: Path) -> TapeFile | None:

@@ -123,8 +123,40 @@ def _open_zstd(path: Path) -> BinaryIO:
         import zstandard
     except ImportError as error:
         raise MissingExtraError(f"{path}: reading zstd needs pip install 'perp-engine[captures]'") from error
-    stream = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), closefd=True, read_across_frames=True)
-    return io.BufferedReader(stream)
+    return io.BufferedReader(_ZstdFile(path, zstandard))
+
+
+class _ZstdFile(io.RawIOBase):
+    """Frames of zstd after each other; the library's own reader takes a file that ends early for a whole one."""
+
+    def __init__(self, path: Path, library: Any) -> None:
+        self._raw, self._library = path.open("rb"), library
+        self._frame = library.ZstdDecompressor().decompressobj()
+        self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            block = (self._frame.unused_data if self._frame.eof else b"") or self._raw.read(HEAD_BYTES)
+            if not block:
+                if not self._frame.eof:
+                    raise EOFError("the last frame is not complete")
+                return 0
+            if self._frame.eof:
+                self._frame = self._library.ZstdDecompressor().decompressobj()
+            try:
+                self._ready = self._frame.decompress(block)
+            except self._library.ZstdError as error:
+                raise zlib.error(str(error)) from error
+        count = min(len(buffer), len(self._ready))
+        buffer[:count], self._ready = self._ready[:count], self._ready[count:]
+        return count
 
 
 READ_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
@@ -260,6 +292,7 @@ class Teller:
 
     def finish(self) -> Commands:
         """Return the commands of the message that waited."""
+        self._make_room(np.zeros(0, RECORD))  # instruments of which nothing could be told are counted too
         out = np.zeros(2 * int(self._state["levels"].sum()) + 2 * int(self._numbers[3]) + 8, COMMAND)
         self._numbers[4] = 0
         if self._numbers[3]:
