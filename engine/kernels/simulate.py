@@ -11,7 +11,6 @@ from engine.codes import (
     AMEND,
     BUY,
     CANCEL,
-    GTC,
     INDEX,
     IOC,
     MARKET_ORDER,
@@ -34,7 +33,8 @@ CERTAIN = 1 << 32  # a chance is counted in 2^-32
 TABLE_MASK = (1 << 12) - 1  # a table of sizes has 4,096 entries
 STRETCH_MOST = 100 * PPM  # how far volatility widens a ladder at most
 DISTANCE_MOST_PPB = PPB // 2
-DEPTH, TICK = 1, 0  # columns of the path
+TICK, DEPTH = 0, 1  # columns of the path
+NONE = np.int64(0)
 
 
 @hot
@@ -53,7 +53,7 @@ def draw_bits(desk):
 
 @hot
 def write_row(desk, row, kind, account, order_id, side, price_tick, lots):
-    """Write one command of this step."""
+    """Write one command of this step; what it has no use for is `NONE`."""
     clear(row)
     desk["row_count"] += 1
     row["ts_ns"] = desk["ts_ns"]
@@ -141,7 +141,7 @@ def observe(st, desk, seen, index_tick):
 
 @hot
 def price_quote(side, centre_half, fair_half, distance_ppb):
-    """Return the tick of a quote, 0 if there is none so far out: bids stay below what all makers think fair, asks above.
+    """Return the tick of a quote, 0 if there is none: bids stay below what all makers think fair, asks above.
 
     Source: SIM-004.
     """
@@ -180,7 +180,7 @@ def quote_side(st, desk, ladder, commands, maker, side, fair_half, depth_ppm, st
             continue
         lots, at = np.int64(st.orders[slot]["qty_lot"]), np.int64(st.orders[slot]["price_tick"])
         if wanted < 1:
-            write_row(desk, commands[desk["row_count"]], CANCEL, account, order_id, np.int64(0), np.int64(0), np.int64(0))
+            write_row(desk, commands[desk["row_count"]], CANCEL, account, order_id, NONE, NONE, NONE)
             continue
         kept = lots
         if 4 * lots > 5 * wanted or (4 * lots < 3 * wanted and draw_bits(desk) < refill):
@@ -188,9 +188,9 @@ def quote_side(st, desk, ladder, commands, maker, side, fair_half, depth_ppm, st
         is_beyond = at > (fair_half - 1) >> 1 if side > 0 else at < (fair_half + 2) >> 1
         error, reach = abs(at - tick), abs(2 * tick - centre_half)  # ticks, half ticks
         if is_beyond or 2 * error * PPM > desk["requote_ppm"] * reach:
-            write_row(desk, commands[desk["row_count"]], AMEND, account, order_id, np.int64(0), tick, lots)
+            write_row(desk, commands[desk["row_count"]], AMEND, account, order_id, NONE, tick, lots)
         elif lots != kept:
-            write_row(desk, commands[desk["row_count"]], AMEND, account, order_id, np.int64(0), at, lots)
+            write_row(desk, commands[desk["row_count"]], AMEND, account, order_id, NONE, at, lots)
 
 
 @helper
@@ -215,7 +215,7 @@ def quote_all(st, desk, ladder, commands, depth_ppm):
 def write_taker(desk, row, account, side, lots):
     """Write a market order."""
     desk["taker_id"] += 1
-    write_row(desk, row, PLACE, account, desk["taker_id"], side, np.int64(0), lots)
+    write_row(desk, row, PLACE, account, desk["taker_id"], side, NONE, lots)
     row["flags"] = MARKET_ORDER
     row["tif"] = IOC
 
@@ -315,7 +315,7 @@ def run_steps(box, events, commands, desk, path, ladder, sizes, series, batch):
                 break
             state["ts_ns"] = state["first_ns"] + state["step"] * state["step_ns"]
             tick = path[state["step"], TICK]
-            write_row(state, commands[state["row_count"]], INDEX, np.int64(0), np.int64(0), np.int64(0), tick, np.int64(0))
+            write_row(state, commands[state["row_count"]], INDEX, NONE, NONE, NONE, tick, NONE)
             state["phase"] = 1
         else:
             observe(st, state, series[state["step"]], path[state["step"], TICK])

@@ -24,8 +24,8 @@ from engine.layout import COMMAND, EVENT
 Rows = NDArray[np.void]
 
 EVENT_FORMATS = ("npz", "parquet", "none")
-SUMMARY, REPORT, REPRODUCTION = "summary.json", "report.txt", "reproduction.npz"
-OURS = {SUMMARY, REPORT, REPRODUCTION, "events.npz", "events.parquet"}
+SUMMARY, REPORT, REPRODUCTION, MARKET = "summary.json", "report.txt", "reproduction.npz", "market.npz"
+OURS = {SUMMARY, REPORT, REPRODUCTION, MARKET, "events.npz", "events.parquet"}
 COPY_BYTES = 1 << 22
 PARQUET_ROWS = 1 << 20
 
@@ -145,6 +145,10 @@ class RunFolder:
             _write_rows(archive, "commands", COMMAND, count, spool)
             _write_array(archive, "meta", np.frombuffer(json.dumps(meta).encode(), np.uint8))
         spool.unlink()
+
+    def write_market(self, **arrays: NDArray[Any]) -> None:
+        """Write what a simulated market sent, and what stood at each of its steps (SIM-009)."""
+        np.savez_compressed(self.part / MARKET, allow_pickle=False, **arrays)
 
     def finish(self, summary: dict[str, Any], report: str) -> Path:
         """Pack the events, write summary and report, and put the folder in its place."""

@@ -3,8 +3,7 @@
 Drawn from a seed, read from a file or given: whatever it is, it is done before the market runs.
 """
 
-import csv
-import gzip
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 from engine.codes import PPB, PPM
 from engine.contract import Market, MarketRules
 from engine.errors import ConfigError, DataError
-from engine.feeds.columns import MarketUnits, count_stamp
+from engine.feeds.columns import NS_PER_US, MarketUnits, count_stamp
 from engine.feeds.draws import FRACTION_BITS, ONE, Draws, Ints, exp2_fixed
+from engine.scenario.positions import read_csv
 from engine.scenario.settings import count_ppm
 from engine.scenario.shock import Curve, parse_duration
 from engine.scenario.simulated import Jump, JumpDiffusion, Recorded, SimulatedMarket, Walk
@@ -118,33 +118,36 @@ def _draw_walk(config: SimulatedMarket, start: int, draws: Draws) -> Ints:
     return start * (factor >> FRACTION_BITS) + ((start * (factor & (ONE - 1)) + ONE // 2) >> FRACTION_BITS)
 
 
+def _check_columns(file: Path, columns: Sequence[str]) -> None:
+    if not (set(COLUMNS) <= set(columns) or set(TICKER) <= set(columns)):
+        raise DataError(file, 1, None, f"expected the columns {', '.join(COLUMNS)}, or a Tardis derivative_ticker")
+
+
 def _read_recorded(file: Path, market: Market, times: Ints) -> Ints:
-    """Return the recorded price that stands at each time, in ticks."""
+    """Return the recorded price that stands at each time, in ticks; before the first one the first."""
     stamps: list[int] = []
     ticks: list[int] = []
     units = MarketUnits(0, market)
-    opened = gzip.open(file, "rt", newline="") if file.suffix == ".gz" else file.open(newline="", encoding="utf-8")
-    with opened as text:
-        rows = csv.DictReader(text)
-        names = rows.fieldnames or []
-        stamp, price = TICKER if set(TICKER) <= set(names) else COLUMNS
-        if not {stamp, price} <= set(names):
-            raise DataError(file, 1, None, f"expected the columns {', '.join(COLUMNS)}, or a Tardis derivative_ticker")
-        for row in rows:
-            line, field = rows.line_num, stamp
-            try:
-                when = count_stamp(row[stamp]) * 1_000 if stamp == TICKER[0] else parse_duration(row[stamp])
-                field = price
-                tick = units.round_price(row[price] or "")
-            except (ValueError, ArithmeticError) as error:
-                raise DataError(file, line, field, str(error)) from error
-            if stamps and when < stamps[-1]:
-                raise DataError(file, line, stamp, f"expected a time not before {stamps[-1]} ns, got {when} ns")
-            if tick:
-                stamps.append(when)
-                ticks.append(tick)
+    is_ticker = False
+    for line, row in read_csv(file, _check_columns):
+        is_ticker = not set(COLUMNS) <= row.keys()
+        stamp, price = TICKER if is_ticker else COLUMNS
+        if row.get("symbol", market.symbol) != market.symbol:
+            continue
+        field = stamp
+        try:
+            when = count_stamp(row[stamp]) * NS_PER_US if is_ticker else parse_duration(row[stamp])
+            field = price
+            tick = units.round_price(row[price])
+        except (ValueError, ArithmeticError) as error:
+            raise DataError(file, line, field, str(error)) from error
+        if stamps and when < stamps[-1]:
+            raise DataError(file, line, stamp, f"expected a time not before the row above, {row[stamp]} is")
+        if tick:
+            stamps.append(when)
+            ticks.append(tick)
     if not ticks:
-        raise DataError(file, 2, price, "expected at least one price")
-    begin = stamps[0] if stamp == TICKER[0] else 0
+        raise DataError(file, None, None, f"expected at least one price of {market.symbol}")
+    begin = stamps[0] if is_ticker else 0
     found = np.searchsorted(np.array(stamps, np.int64) - begin, times, side="right") - 1
     return np.array(ticks, np.int64)[np.maximum(found, 0)]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.codes import PPB, PPM
+from engine.codes import PPB
 from engine.errors import ConfigError
 from engine.scenario.population import Population
 from engine.scenario.settings import check_range, count_ppm, load_settings

@@ -2,5 +2,6 @@
 
 from engine.sim.market import Simulator
 from engine.sim.run import Simulated, open_simulation, run_simulation
+from engine.sim.shape import measure_shape
 
-__all__ = ["Simulated", "Simulator", "open_simulation", "run_simulation"]
+__all__ = ["Simulated", "Simulator", "measure_shape", "open_simulation", "run_simulation"]

@@ -21,6 +21,7 @@ TABLE = 4_096  # sizes a taker's order may have, one as likely as another
 DISTANCE_MOST_PPB = PPB // 2
 FIRST_ORDER_ID = 1 << 40  # of makers; what else rests has lower ids
 FIRST_TAKER_ID = 1 << 41
+LEVEL_MOST_LOT = 1 << 48  # what a level may hold, so that a ladder's sum fits
 EVENTS_MOST = 1 << 18  # that wait in the buffer before they are handed over
 STREAM = 1 << 64  # keeps these draws apart from those of the index
 
@@ -154,14 +155,20 @@ def build_desk(
     seed = config.seed if seed is None else seed
     makers, noise, momentum = config.makers, config.noise, config.momentum
     draws = Draws(STREAM + seed)
-    limits = {
-        name: count_lots(getattr(config, name).limit, market, f"{name}.limit") for name in ("makers", "noise", "momentum")
-    }
+    groups: dict[str, Agents] = {"makers": makers, "noise": noise, "momentum": momentum}
+    limits = {name: count_lots(agents.limit, market, f"{name}.limit") for name, agents in groups.items()}
     if makers.accounts * limits["makers"] > rules.open_interest_max_lot:
         most = rules.open_interest_max_lot * market.lot_size
         raise ConfigError(f"simulated market: makers.limit: expected at most {most} together (the market's)")
     ladder = _build_ladder(config, market, rules, draws)
-    sizes = [_draw_sizes(getattr(config, name), name, market, limits[name], draws) for name in ("noise", "momentum")]
+    largest = int(ladder[:, :, 1].sum(axis=1).max(initial=0))
+    if largest > limits["makers"]:
+        raise ConfigError(
+            f"simulated market: makers.size: one maker's ladder holds {largest * market.lot_size} a side, "
+            f"more than makers.limit, {makers.limit}"
+        )
+    takers = (("noise", noise), ("momentum", momentum))
+    sizes = [_draw_sizes(group, name, market, limits[name], draws) for name, group in takers]
     desk = np.zeros(1, DESK)
     values = {
         "first_ns": first_ns,
@@ -225,7 +232,7 @@ def _build_ladder(config: SimulatedMarket, market: Market, rules: MarketRules, d
         for level in range(makers.levels):
             factor = large[maker * makers.levels + level]
             ladder[maker, level, 0] = min(distances[level] * wide[maker] >> 16, DISTANCE_MOST_PPB)
-            ladder[maker, level, 1] = min(max(sizes[level] * factor >> 16, 1), rules.order_max_lot)
+            ladder[maker, level, 1] = min(max(sizes[level] * factor >> 16, 1), rules.order_max_lot, LEVEL_MOST_LOT)
     return ladder
 
 

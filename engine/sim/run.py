@@ -59,7 +59,8 @@ class _FirstIndex:
     """A feed of one price, so that the opening is the replay's."""
 
     def __init__(self, market: Market, tick: int, ts_ns: int) -> None:
-        self.symbols, self.counts = (market.symbol,), dict[str, int]()
+        self.symbols: tuple[str, ...] = (market.symbol,)
+        self.counts: dict[str, int] = {}
         self._row = np.zeros(1, COMMAND)
         self._row["ts_ns"], self._row["kind"], self._row["price_tick"] = ts_ns, INDEX, tick
 
@@ -195,7 +196,7 @@ def run_simulation(
     counter.add(len(opening), events, exchange, is_last=True)
     if on_events:
         on_events(events)
-    interest = int(exchange.view().markets[0][3])
+    interest, opening_events = int(exchange.view().markets[0][3]), len(events)
     market_started = perf_counter()
     interrupted = False
     for commands, events in simulator.advance(ALL_STEPS):
@@ -218,12 +219,12 @@ def run_simulation(
         "seed": int(state["seed"]),
         "path": "built" if path is None else "given",
     }
-    sent = counter.commands - len(opening)
+    seconds = max(ended - market_started, 1e-9)
     summary |= {
         "seconds": round(ended - started, 6),
-        "engine_seconds": round(ended - market_started, 6),
-        "events_per_s": round(int(counter.tally.kinds.sum()) / max(ended - market_started, 1e-9)),
-        "commands_per_s": round(sent / max(ended - market_started, 1e-9)),
+        "engine_seconds": round(seconds, 6),
+        "events_per_s": round((summary["events"] - opening_events) / seconds),
+        "commands_per_s": round((counter.commands - len(opening)) / seconds),
     }
     return Simulated(summary, exchange, simulator.series, np.concatenate(kept) if keep_commands else None)
 
