@@ -78,7 +78,7 @@ class Simulator:
         desk, path, ladder, sizes, series = self.desk
         state = desk[0]
         engine.reserve_events(2 * len(self.rows))
-        engine.apply(self.rows[:0])  # an address needs machine code
+        run_batch(engine.box, engine.events, self.rows[:0])  # only what was called has an address
         batch = find_address(run_batch)
         status = -1
         try:

@@ -4,7 +4,7 @@ It reads an exchange's views and the tables of a desk; it shares no arithmetic w
 """
 
 from fractions import Fraction
-from math import floor
+from math import ceil, floor
 
 import numpy as np
 
@@ -108,7 +108,7 @@ class PlainMarket:
             edge = (self.fair + 1) // 2 - 1  # the highest tick below the common fair value
             tick = min(tick, edge)
         else:
-            tick = -(-(-(-centre * (10**9 + distance) // 10**9)) // 2)
+            tick = ceil(Fraction(centre * (10**9 + distance), 2 * 10**9))
             edge = self.fair // 2 + 1
             tick = max(tick, edge)
         own = {"account": maker, "order_id": order_id}
