@@ -3,6 +3,7 @@
 import json
 from decimal import Decimal
 from functools import cache
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from engine.cli import main
 from engine.codes import REJECTED
-from engine.contract import Market, Tier, build_setup
+from engine.contract import Market, Tier, build_setup, load_market
 from engine.errors import CapacityError, ConfigError, DataError
 from engine.exchange import Capacity, Exchange
 from engine.scenario import Population, load_simulated
@@ -29,6 +30,8 @@ from engine.scenario.simulated import (
 )
 from engine.sim import measure_shape, open_simulation, run_simulation
 
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "replay_data" / "simulated_btc"
 TIER = Tier(floor=Decimal(0), initial=Decimal("0.01"), maintenance=Decimal("0.005"))
 MARKET = Market(
     symbol="BTCUSDT",
@@ -573,6 +576,21 @@ def test_the_verb_runs_and_keeps(files, tmp_path, capsys):
         assert len(kept["events"]) == summary["events"]
         assert not (kept["events"]["kind"] == REJECTED).any()
     assert main([*given, "--out", str(tmp_path / "run"), "--events", "none", "--seed", "9"]) == 0
+
+
+def test_the_readme_quotes_what_the_example_prints(capsys):
+    """Source: SIM-009."""
+    given = ["sim", str(EXAMPLE / "simulated.toml"), "--market", str(EXAMPLE / "market.toml"), "--fund", "1000000"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = {}
+    for model in ("median3", "last"):
+        config, market = load_simulated(given[1]), change(load_market(given[3]), mark_model=model)
+        found[model] = run_simulation(config, market, funds=FUND).summary
+    assert main(given) == 0
+    assert capsys.readouterr().out.splitlines()[0] in readme
+    accounts = [found[model]["liquidated_accounts"] for model in ("last", "median3")]
+    assert "liquidate {} accounts instead of {}".format(*accounts) in readme.replace("\n", " ")
+    assert found["last"]["adl_fills"] > 0
 
 
 def test_the_verb_measures(files, capsys):
