@@ -75,7 +75,7 @@ def make_markets(accounts: int, seconds: int) -> dict[str, SimulatedMarket]:
 
 def time_market(config: SimulatedMarket) -> Timed:
     """Run a market once."""
-    simulator, _, _ = open_simulation(config, MARKET, funds={"USDT": FUND_QUOTE})
+    simulator, _ = open_simulation(config, MARKET, funds={"USDT": FUND_QUOTE})
     tally = Tally(simulator.exchange.setup)
     pieces, count, seconds = [], 0, 0.0
     begun = perf_counter()
@@ -90,7 +90,7 @@ def time_market(config: SimulatedMarket) -> Timed:
 
 def time_commands(config: SimulatedMarket, pieces: list[Rows]) -> tuple[float, str]:
     """Run a market's commands without the market; return the seconds taken and the digest."""
-    simulator, _, _ = open_simulation(config, MARKET, funds={"USDT": FUND_QUOTE})
+    simulator, _ = open_simulation(config, MARKET, funds={"USDT": FUND_QUOTE})
     exchange = simulator.exchange
     begun = perf_counter()
     for commands in pieces:

@@ -21,7 +21,9 @@ def add_sim(verbs: Any) -> None:
     sim = verbs.add_parser("sim", help="run a simulated market, which answers what liquidations do to its book")
     sim.add_argument("config", type=Path, metavar="FILE", help="simulated market TOML")
     sim.add_argument("--market", type=Path, required=True, metavar="FILE", help="market TOML")
-    sim.add_argument("--population", type=Path, metavar="FILE", help="population TOML instead of the file's crowd")
+    sim.add_argument(
+        "--population", type=Path, metavar="FILE", help="population TOML, or CSV/Parquet of real positions"
+    )
     sim.add_argument("--fund", metavar="N", help="what the fund starts with, in its asset (250000)")
     sim.add_argument("--seed", type=int, metavar="N", help="instead of the file's")
     sim.add_argument("--out", type=Path, metavar="DIR", help="run directory; without it nothing is written")
@@ -39,13 +41,13 @@ def run_sim(options: argparse.Namespace) -> int:
     """
     from engine.contract import load_market
     from engine.replay import count_fund
-    from engine.scenario import load_population, load_simulated
+    from engine.scenario import load_simulated
 
     if options.seed is not None and not 0 <= options.seed < 1 << 63:
         raise ConfigError(f"--seed: expected 0 to {(1 << 63) - 1}, got {options.seed}")
     market, config = load_market(options.market), load_simulated(options.config)
     given = {
-        "population": load_population(options.population) if options.population else None,
+        "population": _read_population(options.population),
         "seed": options.seed,
     }
     load_kernels()
@@ -53,6 +55,13 @@ def run_sim(options: argparse.Namespace) -> int:
         return _print_shape(config, market, options, given)
     given["funds"] = count_fund(options.fund, [market]) if options.fund else {}
     return _run(config, market, options, given)
+
+
+def _read_population(path: Path | None) -> Any:
+    """Return a population, or the path itself where it is a file of positions."""
+    from engine.scenario import load_population
+
+    return load_population(path) if path is not None and path.suffix == ".toml" else path
 
 
 def _print_shape(config: Any, market: Any, options: argparse.Namespace, given: dict[str, Any]) -> int:

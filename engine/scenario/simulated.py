@@ -15,6 +15,7 @@ from engine.units import count_units
 AGENTS_LIMIT = 100_000
 LEVELS_LIMIT = 1_000
 STEPS_LIMIT = 10_000_000
+START_MOST_NS = 1 << 62
 QUOTES_LIMIT = 1_000_000  # makers x levels
 AMOUNT_LEAST, AMOUNT_MOST = Decimal("1e-18"), Decimal("1e18")
 
@@ -301,6 +302,8 @@ class SimulatedMarket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         Of all draws but the crowd's, which has its own.
     duration, step : duration
         How long it runs, and how long those who trade take to look again.
+    start : duration
+        How long after 1970 it begins; the first step comes one step later.  Funding intervals end by the clock.
     price : Decimal
         Where the index starts.
     index : table
@@ -317,6 +320,7 @@ class SimulatedMarket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     price: Decimal
     duration: str | int = "1m"
     step: str | int = "100ms"
+    start: str | int = 0
     index: Walk | Jump | JumpDiffusion | Recorded = Walk()
     makers: Makers = Makers()
     noise: NoiseTakers = NoiseTakers()
@@ -328,6 +332,7 @@ class SimulatedMarket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         """Refuse what cannot be simulated; msgspec adds the path."""
         check_range("seed", self.seed, 0, (1 << 63) - 1)
         check_range("price", self.price, AMOUNT_LEAST, AMOUNT_MOST)
+        check_range("start (in ns)", _count_duration("start", self.start), 0, START_MOST_NS)
         check_duration("step", self.step)
         check_duration("duration", self.duration)
         check_range("duration (in steps)", self.steps, 1, STEPS_LIMIT)
@@ -338,6 +343,11 @@ class SimulatedMarket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
                 raise ValueError(f"{name}.rate: expected at most one order an account and step, {most:f}")
         if isinstance(self.index, JumpDiffusion) and self.index.jumps_per_day * self.step_ns > 86_400 * PPB:
             raise ValueError("index.jumps_per_day: expected at most one a step")
+
+    @property
+    def first_ns(self) -> int:
+        """Return when the first step comes."""
+        return parse_duration(self.start) + self.step_ns
 
     @property
     def step_ns(self) -> int:

@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -55,6 +56,24 @@ class Simulated:
     commands: Rows | None
 
 
+class Opening(NamedTuple):
+    """What stands before the first step.
+
+    Parameters
+    ----------
+    commands : COMMAND[:]
+        The first index, funds, crowd, the makers' and takers' money.
+    events : EVENT[:]
+        Theirs.
+    names : dict
+        What a file of real positions calls its accounts.
+    """
+
+    commands: Rows
+    events: Rows
+    names: dict[int, str]
+
+
 class _FirstIndex:
     """A feed of one price, so that the opening is the replay's."""
 
@@ -73,21 +92,21 @@ def open_simulation(
     config: SimulatedMarket,
     market: Market,
     *,
-    population: Population | None = None,
+    population: Population | Path | None = None,
     funds: Mapping[str, int] | None = None,
     seed: int | None = None,
     path: Ints | None = None,
     capacity: Capacity | None = None,
-) -> tuple[Simulator, Rows, Rows]:
-    """Return a simulated market before its first step, the commands that made it, and their events.
+) -> tuple[Simulator, Opening]:
+    """Return a simulated market before its first step, and what made it.
 
     Parameters
     ----------
     config : SimulatedMarket
     market : Market
         Its mark comes from the index or the book: any model but `recorded`.
-    population : Population, optional
-        Instead of the config's crowd.
+    population : Population or path, optional
+        Instead of the config's crowd; a path is a file of real positions (POP-002).
     funds : mapping, optional
         Fund name -> what it starts with, in units of its asset.
     seed : int, optional
@@ -107,11 +126,11 @@ def open_simulation(
     if rules.mark_model == MARK_RECORDED:
         raise ConfigError(f"{market.symbol}.mark_model: 'recorded' has no mark here, known: index, last, median3, ...")
     path = build_path(config, market, rules, seed) if path is None else _check_path(path, rules)
-    first_ns = config.step_ns  # sequences of commands begin after time 0
+    first_ns = config.first_ns
     crowd = config.crowd if population is None else population
     feed = _FirstIndex(market, int(path[0, 0]), first_ns)
     plan = Plan(markets=[market], feed=feed, populations=[crowd] if crowd else [], funds=dict(funds or {}))
-    opening, _ = build_opening(plan, feed, exchange.setup, first_ns)
+    opening, names = build_opening(plan, feed, exchange.setup, first_ns)
     first_account = 1 + max(int(opening["account"].max(initial=0)), EXTERNAL)
     desk = build_desk(config, market, rules, path, first_account=first_account, first_ns=first_ns, seed=seed)
     opening = np.concatenate([opening, build_deposits(config, market, rules, desk)])
@@ -120,7 +139,7 @@ def open_simulation(
     if len(rejected):
         name, why, _ = REJECTS[int(rejected[0]["code"])]
         raise ConfigError(f"simulated market: account {rejected[0]['account']}: the opening is rejected: {name}: {why}")
-    return Simulator(exchange, desk), opening, events
+    return Simulator(exchange, desk), Opening(opening, events, names)
 
 
 def _check_path(path: Ints, rules: MarketRules) -> Ints:
@@ -155,7 +174,7 @@ def run_simulation(
     config: SimulatedMarket,
     market: Market,
     *,
-    population: Population | None = None,
+    population: Population | Path | None = None,
     funds: Mapping[str, int] | None = None,
     seed: int | None = None,
     path: Ints | None = None,
@@ -187,13 +206,14 @@ def run_simulation(
     Source: SIM-009.
     """
     started = perf_counter()
-    simulator, opening, events = open_simulation(
+    population = config.crowd if population is None else population
+    simulator, opening = open_simulation(
         config, market, population=population, funds=funds, seed=seed, path=path, capacity=capacity
     )
-    exchange, kept = simulator.exchange, [opening]
+    exchange, kept, events = simulator.exchange, [opening.commands], opening.events
     state = simulator.desk.desk[0]
     counter = _Counter(exchange.setup, int(state["first_ns"]))
-    counter.add(len(opening), events, exchange, is_last=True)
+    counter.add(len(opening.commands), events, exchange, is_last=True)
     if on_events:
         on_events(events)
     interest, opening_events = int(exchange.view().markets[0][3]), len(events)
@@ -211,10 +231,13 @@ def run_simulation(
     counter.add(0, events[:0], exchange, is_last=True)
     ended = perf_counter()
     summary = _summarise(simulator, counter, market, interest, interrupted=interrupted)
+    for row in (*summary["adl_top"], *summary["deficits_top"], summary["worst_slippage"] or {}):
+        if row.get("account") in opening.names:
+            row["name"] = opening.names[row["account"]]
     summary["parameters"] = {
         "market": msgspec.to_builtins(market),
         "simulated": msgspec.to_builtins(config),
-        "population": msgspec.to_builtins(config.crowd if population is None else population),
+        "population": population.name if isinstance(population, Path) else msgspec.to_builtins(population),
         "funds": dict(funds or {}),
         "seed": int(state["seed"]),
         "path": "built" if path is None else "given",
@@ -224,7 +247,7 @@ def run_simulation(
         "seconds": round(ended - started, 6),
         "engine_seconds": round(seconds, 6),
         "events_per_s": round((summary["events"] - opening_events) / seconds),
-        "commands_per_s": round((counter.commands - len(opening)) / seconds),
+        "commands_per_s": round((counter.commands - len(opening.commands)) / seconds),
     }
     return Simulated(summary, exchange, simulator.series, np.concatenate(kept) if keep_commands else None)
 

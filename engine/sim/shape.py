@@ -5,6 +5,7 @@ Statistics over a finished run, hence floats; nothing here is owned by anybody.
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from pathlib import Path
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
@@ -48,7 +49,7 @@ def measure_shape(
     sweep: Decimal,
     probes: int = 5,
     watch: str | int = "60s",
-    population: Population | None = None,
+    population: Population | Path | None = None,
     seed: int | None = None,
 ) -> dict[str, Any]:
     """Run a simulated market and say what shape it has.
@@ -79,7 +80,7 @@ def measure_shape(
 
     Source: SIM-010.
     """
-    simulator, _, _ = open_simulation(config, market, population=population, seed=seed)
+    simulator, _ = open_simulation(config, market, population=population, seed=seed)
     steps = len(simulator.desk.path)
     first = steps // WARM_UP
     stops = [first + (steps - first) * number // (probes + 1) for number in range(1, probes + 1)]

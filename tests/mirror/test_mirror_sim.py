@@ -107,11 +107,11 @@ def test_the_rules_said_again_send_the_same(name):
     """
     index, model, fund = CASES[name]
     config, market = make_config(index, duration="6s"), make_perpetual(model)
-    simulator, opening, _ = open_simulation(config, market, funds={"USDT": fund})
+    simulator, opening = open_simulation(config, market, funds={"USDT": fund})
     plain = PlainMarket(simulator.desk)
     sent = np.concatenate([rows.copy() for rows, _ in simulator.advance(config.steps)])
     exchange = Exchange([market], engine="reference")
-    exchange.apply(opening)
+    exchange.apply(opening.commands)
     again = []
     for _ in range(config.steps):
         for write in (plain.announce, lambda: plain.decide(exchange.view())):
@@ -147,7 +147,7 @@ def test_calm_markets_send_nothing_wrong():
     """
     config = make_config(Walk(volatility=Decimal(1)), crowd=None)
     market = make_perpetual("index")
-    simulator, _, _ = open_simulation(config, market)
+    simulator, _ = open_simulation(config, market)
     makers = range(int(simulator.desk.desk[0]["first_maker"]), int(simulator.desk.desk[0]["first_noise"]))
     kinds = np.zeros(max(codes.EVENT_NAMES) + 1, np.int64)
     for _ in range(config.steps):

@@ -69,6 +69,7 @@ BAD = {
     "unknown field": (GOOD + "sede = 2\n", "sede"),
     "no price": ("seed = 1\n", "price"),
     "negative seed": ('seed = -1\nprice = "1"\n', "seed"),
+    "start": (GOOD + 'start = "-1s"\n', "start"),
     "no time": (GOOD + 'step = "0s"\n', "step"),
     "no step": (GOOD + 'duration = "10ms"\n', "duration"),
     "not a duration": (GOOD + '[makers]\nrefill = "soon"\n', "refill"),
@@ -247,7 +248,7 @@ def test_pieces_make_no_difference():
 
     Source: SIM-009.
     """
-    simulator, _, _ = open_simulation(CRASH, MARKET, funds=FUND)
+    simulator, _ = open_simulation(CRASH, MARKET, funds=FUND)
     simulator.rows = simulator.rows[: int(simulator.desk.desk[0]["rows_most"])]
     pieces = [rows.copy() for _ in range(7) for rows, _ in simulator.advance(1)]
     pieces += [rows.copy() for rows, _ in simulator.advance(1 << 40)]
@@ -259,7 +260,7 @@ def test_pieces_make_no_difference():
 
 def test_events_are_handed_over_before_they_are_too_many():
     """Source: SIM-009."""
-    simulator, _, _ = open_simulation(CRASH, MARKET, funds=FUND)
+    simulator, _ = open_simulation(CRASH, MARKET, funds=FUND)
     simulator.desk.desk["events_most"] = 300
     sizes = [len(events) for _, events in simulator.advance(1 << 40)]
     assert len(sizes) > 10
@@ -282,6 +283,49 @@ def test_another_crowd_takes_the_place_of_the_file_s():
     assert summary["agents"]["makers"] == {"first_account": 11, "accounts": 8}
     assert summary["agents"]["momentum_takers"]["first_account"] == 11 + 8 + 200
     assert summary["parameters"]["population"]["accounts"] == 10
+
+
+def test_real_positions_take_the_place_of_the_crowd(tmp_path):
+    """Source: SIM-009, POP-002."""
+    file = tmp_path / "positions.csv"
+    file.write_text(
+        "account,symbol,side,amount,entry_price,leverage,margin_mode\n"
+        "whale,BTCUSDT,long,200,60000,50,cross\nfish,BTCUSDT,short,1,60000,2,isolated\n"
+    )
+    summary = run_simulation(CRASH, MARKET, population=file).summary
+    assert summary["liquidated_accounts"] == 1
+    assert {row["name"] for row in summary["deficits_top"]} == {"whale"}
+    assert summary["parameters"]["population"] == "positions.csv"
+
+
+def test_an_inverse_market_is_a_market():
+    """Sizes are contracts, capital is coin; makers quote, takers trade, a crowd is liquidated (INV-001).
+
+    Source: SIM-001.
+    """
+    inverse = {"kind": "inverse", "settle": "BTC", "quote_unit": Decimal("0.00000001"), "contract_size": Decimal(100)}
+    market = change(MARKET, symbol="BTCUSD", lot_size=Decimal(1), price_max=Decimal(100_000), **inverse)
+    agents = {"limit": Decimal(20_000), "size": Decimal(100)}
+    crowd = {"open_interest": Decimal(300_000)}
+    config = change(CRASH, makers=agents | {"limit": Decimal(100_000)}, noise=agents, momentum=agents, crowd=crowd)
+    summary = run_simulation(config, market, funds={"BTC": 10**9}).summary
+    assert summary["liquidations"] > 50
+    assert summary["conserved"]
+    assert summary["rejected"] == 0
+
+
+def test_funding_comes_by_the_clock():
+    """A market that starts five seconds before an interval ends pays it, at the premium its book had.
+
+    Source: SIM-001, FUND-015.
+    """
+    funding = {"model": "premium", "interval_h": 1, "sample_s": 1}
+    market = change(MARKET, mark_model="index", funding=funding)
+    config = change(CRASH, start="3595s", index=Walk(volatility=Decimal("0.6")))
+    summary = run_simulation(config, market).summary
+    assert summary["event_kinds"]["funding_rate"] == 1
+    assert summary["event_kinds"]["funding_payment"] > 400
+    assert summary["first_ns"] == 3_595_100_000_000
 
 
 def test_a_run_can_be_stopped():
@@ -307,14 +351,14 @@ def test_only_the_compiled_engine_can_be_read():
     """Source: SIM-001."""
     from engine.sim import Simulator
 
-    simulator, _, _ = open_simulation(CONFIG, MARKET)
+    simulator, _ = open_simulation(CONFIG, MARKET)
     with pytest.raises(ConfigError, match="compiled"):
         Simulator(Exchange([MARKET], engine="reference"), simulator.desk)
 
 
 def test_a_copy_goes_on_alike_and_alone():
     """Source: STATE-002, SIM-010."""
-    simulator, _, _ = open_simulation(CRASH, MARKET, funds=FUND)
+    simulator, _ = open_simulation(CRASH, MARKET, funds=FUND)
     for _ in simulator.advance(90):
         pass
     twin = simulator.copy()
@@ -357,7 +401,7 @@ def test_the_loop_is_closed():
 def test_makers_stay_near_their_limit():
     """What would add to a position is smaller the larger it is, and nothing at the limit (SIM-005)."""
     config = change(CRASH, makers={"limit": Decimal(40)}, crowd={"open_interest": Decimal(10_000)})
-    simulator, _, _ = open_simulation(config, MARKET, funds=FUND)
+    simulator, _ = open_simulation(config, MARKET, funds=FUND)
     most = 0
     for _ in range(20):
         for _ in simulator.advance(10):
@@ -479,7 +523,7 @@ def test_momentum_takers_follow_and_go_home():
         index=Jump(at="5s", size=Decimal("0.02"), over="5s"),
         momentum={"lookback": "3s", "threshold": Decimal("0.003"), "rate": Decimal(100), "limit": Decimal(1)},
     )
-    simulator, _, _ = open_simulation(config, MARKET)
+    simulator, _ = open_simulation(config, MARKET)
     row = simulator.desk.desk[0]
     takers = range(int(row["first_momentum"]), int(row["first_momentum"] + row["momentum_takers"]))
     held = []
@@ -501,7 +545,7 @@ def test_noise_takers_keep_their_limit_and_lean():
             noise={"lean": lean, "limit": Decimal(1), "rate": Decimal(200)},
             momentum={"accounts": 0},
         )
-        simulator, _, _ = open_simulation(config, MARKET)
+        simulator, _ = open_simulation(config, MARKET)
         for _ in simulator.advance(100):
             pass
         row = simulator.desk.desk[0]
