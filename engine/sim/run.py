@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.audit import check_state
-from engine.codes import EXTERNAL, INDEX, MARK_RECORDED, REJECTED, REJECTS
+from engine.codes import INDEX, MARK_RECORDED, REJECTED, REJECTS
 from engine.contract import Market, MarketRules, Setup
 from engine.errors import ConfigError
 from engine.exchange import Capacity, Exchange
@@ -131,7 +131,7 @@ def open_simulation(
     feed = _FirstIndex(market, int(path[0, 0]), first_ns)
     plan = Plan(markets=[market], feed=feed, populations=[crowd] if crowd else [], funds=dict(funds or {}))
     opening, names = build_opening(plan, feed, exchange.setup, first_ns)
-    first_account = 1 + max(int(opening["account"].max(initial=0)), EXTERNAL)
+    first_account = 1 + int(opening["account"].max(initial=0))
     desk = build_desk(config, market, rules, path, first_account=first_account, first_ns=first_ns, seed=seed)
     opening = np.concatenate([opening, build_deposits(config, market, rules, desk)])
     events = exchange.apply(opening)

@@ -17,7 +17,8 @@ WORD = 1 << 64
 class PlainMarket:
     """One simulated market, beside the exchange it acts on."""
 
-    def __init__(self, desk):
+    def __init__(self, desk, price_max):
+        self.price_max = price_max
         self.p = {name: int(desk.desk[0][name]) for name in desk.desk.dtype.names}
         self.path, self.ladder, self.sizes = desk.path.tolist(), desk.ladder.tolist(), desk.sizes.tolist()
         self.step = self.drawn = self.volatility = self.fair = 0
@@ -111,6 +112,8 @@ class PlainMarket:
             tick = ceil(Fraction(centre * (10**9 + distance), 2 * 10**9))
             edge = self.fair // 2 + 1
             tick = max(tick, edge)
+        if not 1 <= tick <= self.price_max:
+            wanted = 0
         own = {"account": maker, "order_id": order_id}
         if order_id not in self.orders:
             if wanted > 0 and self.draw() < refill:

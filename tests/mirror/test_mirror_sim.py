@@ -2,8 +2,11 @@
 
 from decimal import Decimal
 
+import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine import codes
 from engine.audit import Auditor, check_state
@@ -99,21 +102,16 @@ def test_both_engines_and_the_auditor(name):
     assert events.dtype == EVENT
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_the_rules_said_again_send_the_same(name):
-    """A market in plain Python, beside the readable engine, sends every command the kernel writes, and no other.
-
-    Source: SIM-002..SIM-008.
-    """
-    index, model, fund = CASES[name]
-    config, market = make_config(index, duration="6s"), make_perpetual(model)
-    simulator, opening = open_simulation(config, market, funds={"USDT": fund})
-    plain = PlainMarket(simulator.desk)
-    sent = np.concatenate([rows.copy() for rows, _ in simulator.advance(config.steps)])
+def check_said_again(config, market, **given):
+    """Run a market and its plain twin beside the readable engine; return what both sent."""
+    simulator, opening = open_simulation(config, market, **given)
+    plain = PlainMarket(simulator.desk, simulator.exchange.setup.markets[0].price_max_tick)
+    steps = len(simulator.desk.path)
+    sent = np.concatenate([rows.copy() for rows, _ in simulator.advance(steps)])
     exchange = Exchange([market], engine="reference")
     exchange.apply(opening.commands)
     again = []
-    for _ in range(config.steps):
+    for _ in range(steps):
         for write in (plain.announce, lambda: plain.decide(exchange.view())):
             again.append(write())
             exchange.apply(again[-1])
@@ -121,7 +119,65 @@ def test_the_rules_said_again_send_the_same(name):
     assert exchange.digest() == simulator.exchange.digest()
     assert simulator.series["mid_half"].tolist() == plain.mids
     assert int(simulator.series["volatility_ppb"][-1]) == plain.volatility
+    return sent
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_rules_said_again_send_the_same(name):
+    """A market in plain Python, beside the readable engine, sends every command the kernel writes, and no other.
+
+    Source: SIM-002..SIM-008.
+    """
+    index, model, fund = CASES[name]
+    sent = check_said_again(make_config(index, duration="6s"), make_perpetual(model), funds={"USDT": fund})
     assert {codes.PLACE, codes.AMEND, codes.INDEX} <= set(sent["kind"].tolist())
+
+
+@st.composite
+def wild_markets(draw):
+    """Draw a config and a path of whole magnitudes: prices from a tick up to the most an index may have."""
+
+    def part(least, most):
+        return Decimal(draw(st.integers(least, most))) / 10**6
+
+    makers = Makers(
+        accounts=draw(st.integers(0, 3)),
+        levels=draw(st.integers(1, 5)),
+        limit=Decimal(10_000),
+        size=Decimal(draw(st.integers(20, 200))),
+        half_spread=part(1, 100_000),
+        spacing=part(1, 100_000),
+        growth=part(100_000, 10_000_000),
+        size_growth=part(500_000, 1_500_000),
+        refill=draw(st.sampled_from(["1ms", "100ms", "5s"])),
+        memory=draw(st.sampled_from(["1ms", "1s", "1h"])),
+        requote=part(0, 2_000_000),
+        calm=part(1, 100_000),
+        widen=part(0, 1_000_000_000),
+        thin=part(0, 1_000_000_000),
+        skew=part(0, 500_000),
+    )
+    noise = msgspec.structs.replace(NOISE, lean=part(0, 1_000_000_000), limit=Decimal(draw(st.integers(1, 500))))
+    momentum = msgspec.structs.replace(MOMENTUM, lookback="200ms", threshold=part(0, 100_000))
+    start = draw(st.sampled_from([1, 7, 10_000, 1 << 29]))
+    ticks = st.integers(max(start // 2, 1), min(2 * start, 1 << 30))
+    path = draw(st.lists(st.tuples(ticks, st.integers(0, 5_000_000)), min_size=1, max_size=12))
+    fields = {"makers": makers, "noise": noise, "momentum": momentum, "price": Decimal(path[0][0])}
+    config = make_config(Walk(), seed=draw(st.integers(0, (1 << 63) - 1)), crowd=None, **fields)
+    return config, np.array(path, np.int64)
+
+
+@given(wild_markets())
+def test_no_magnitude_makes_a_difference(drawn):
+    """Whatever the numbers, the kernel's 64 bits send what plain integers send.
+
+    Source: SIM-002..SIM-008.
+    """
+    config, path = drawn
+    market = msgspec.structs.replace(
+        make_perpetual("index"), price_max=Decimal(1 << 30), open_interest_max=Decimal(1 << 18)
+    )
+    check_said_again(config, market, path=path)
 
 
 def test_a_crash_reaches_every_payer():
