@@ -30,6 +30,7 @@ from engine.layout import NIL
 # splitmix64: the golden ratio and the two multipliers of its mixer, as signed words
 GOLDEN, MIX_FIRST, MIX_SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 CERTAIN = 1 << 32  # a chance is counted in 2^-32
+MEMORY_BITS = 24  # and what the latest step weighs in the volatility in 2^-24
 TABLE_MASK = (1 << 12) - 1  # a table of sizes has 4,096 entries
 STRETCH_MOST = 100 * PPM  # how far volatility widens a ladder at most
 DISTANCE_MOST_PPB = PPB // 2
@@ -120,7 +121,7 @@ def observe(st, desk, seen, index_tick):
     if before_half > 0:
         moved_ppb = min(abs(fair_half - before_half) * PPB // before_half, PPB)
         moved_ppb = mul_div_floor(np.int64(moved_ppb), desk["second_ppm"], np.int64(PPM))
-        desk["volatility_ppb"] += (moved_ppb - desk["volatility_ppb"]) * desk["memory_ppm"] // PPM
+        desk["volatility_ppb"] += (moved_ppb - desk["volatility_ppb"]) * desk["memory"] >> MEMORY_BITS
     desk["is_falling"] = 1 if fair_half < before_half else 0
     desk["fair_half"] = fair_half
     desk["mid_half"] = mid_half

@@ -47,23 +47,31 @@ def build_path(config: SimulatedMarket, market: Market, rules: MarketRules, seed
 
     Source: SIM-002.
     """
-    try:
-        start = count_units(config.price, market.tick_size, "value")
-    except ValueError as error:
-        raise ConfigError(f"simulated market: price: {error}") from error
-    check_index(np.array([start]), rules)
     times = config.step_ns * np.arange(config.steps, dtype=np.int64)
     if isinstance(config.index, Recorded):
         ticks = _read_recorded(Path(config.index.file), market, times)
-    elif isinstance(config.index, Jump):
-        ticks = mul_ppm_even(np.full(config.steps, start), _follow(_curve_of(config.index), times))
     else:
-        ticks = _draw_walk(config, start, Draws(config.seed if seed is None else seed))
+        start = _start(config, market, rules)
+        if isinstance(config.index, Jump):
+            ticks = mul_ppm_even(np.full(config.steps, start), _follow(_curve_of(config.index), times))
+        else:
+            ticks = _draw_walk(config, start, Draws(config.seed if seed is None else seed))
     ticks = mul_ppm_even(ticks, _follow(config.shock.price_curve(), times))
     check_index(ticks, rules)
     path: NDArray[np.int64] = np.empty((config.steps, 2), np.int64)
     path[:, 0], path[:, 1] = ticks, _follow(config.shock.depth_curve(), times)
     return path
+
+
+def _start(config: SimulatedMarket, market: Market, rules: MarketRules) -> int:
+    """Return where the index starts, in ticks."""
+    assert config.price is not None
+    try:
+        start = count_units(config.price, market.tick_size, "value")
+    except ValueError as error:
+        raise ConfigError(f"simulated market: price: {error}") from error
+    check_index(np.array([start]), rules)
+    return start
 
 
 def check_index(ticks: Ints, rules: MarketRules) -> None:

@@ -15,6 +15,7 @@ from engine.units import count_units
 AGENTS_LIMIT = 100_000
 LEVELS_LIMIT = 1_000
 STEPS_LIMIT = 10_000_000
+STEP_LEAST_NS = 1_000_000
 START_MOST_NS = 1 << 62
 QUOTES_LIMIT = 1_000_000  # makers x levels
 AMOUNT_LEAST, AMOUNT_MOST = Decimal("1e-18"), Decimal("1e18")
@@ -305,7 +306,7 @@ class SimulatedMarket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     start : duration
         How long after 1970 it begins; the first step comes one step later.  Funding intervals end by the clock.
     price : Decimal
-        Where the index starts.
+        Where the index starts, unless it is recorded.
     index : table
         `kind` gbm, jump, jump_diffusion or recorded.
     shock : Shock
@@ -317,7 +318,7 @@ class SimulatedMarket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """
 
     seed: int
-    price: Decimal
+    price: Decimal | None = None
     duration: str | int = "1m"
     step: str | int = "100ms"
     start: str | int = 0
@@ -331,9 +332,12 @@ class SimulatedMarket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     def __post_init__(self) -> None:
         """Refuse what cannot be simulated; msgspec adds the path."""
         check_range("seed", self.seed, 0, (1 << 63) - 1)
-        check_range("price", self.price, AMOUNT_LEAST, AMOUNT_MOST)
+        if self.price is not None:
+            check_range("price", self.price, AMOUNT_LEAST, AMOUNT_MOST)
+        elif not isinstance(self.index, Recorded):
+            raise ValueError("price: expected where the index starts, got nothing")
         check_range("start (in ns)", _count_duration("start", self.start), 0, START_MOST_NS)
-        check_duration("step", self.step)
+        check_range("step (in ns)", _count_duration("step", self.step), STEP_LEAST_NS, START_MOST_NS)
         check_duration("duration", self.duration)
         check_range("duration (in steps)", self.steps, 1, STEPS_LIMIT)
         for name in ("noise", "momentum"):

@@ -19,6 +19,7 @@ from engine.units import count_units
 
 TABLE = 4_096  # sizes a taker's order may have, one as likely as another
 DISTANCE_MOST_PPB = PPB // 2
+MEMORY_BITS = 24
 FIRST_ORDER_ID = 1 << 40  # of makers; what else rests has lower ids
 FIRST_TAKER_ID = 1 << 41
 LEVEL_MOST_LOT = 1 << 48  # what a level may hold, so that a ladder's sum fits
@@ -47,7 +48,7 @@ DESK = np.dtype(
             "thin_ppm",
             "requote_ppm",
             "refill",  # chance per step, in 2^-32
-            "memory_ppm",  # what the latest step weighs in the volatility
+            "memory",  # what the latest step weighs in the volatility, in 2^-24
             "second_ppm",  # from the move of a step to that of a second
             "noise_takers",
             "first_noise",
@@ -186,7 +187,7 @@ def build_desk(
         "skew_ppb": count_ppb("skew", makers.skew),
         **{f"{name}_ppm": count_ppm(name, getattr(makers, name)) for name in ("widen", "thin", "requote")},
         "refill": count_chance(config.step_ns, parse_duration(makers.refill), 1 << FRACTION_BITS),
-        "memory_ppm": count_chance(config.step_ns, parse_duration(makers.memory), PPM),
+        "memory": count_chance(config.step_ns, parse_duration(makers.memory), 1 << MEMORY_BITS),
         "second_ppm": int((Decimal(PPB) / config.step_ns).sqrt() * PPM),
         "noise_takers": noise.accounts,
         "first_noise": first_account + makers.accounts,
@@ -245,7 +246,7 @@ def _draw_sizes(takers: Takers, name: str, market: Market, limit_lot: int, draws
     return np.array([min(max(median * factor >> 16, 1), limit_lot) for factor in drawn], np.int64)
 
 
-def build_deposits(config: SimulatedMarket, market: Market, rules: MarketRules, desk: Desk) -> NDArray[np.void]:
+def build_deposits(config: SimulatedMarket, rules: MarketRules, desk: Desk) -> NDArray[np.void]:
     """Return the commands that give makers and takers their capital.
 
     Raises
@@ -256,7 +257,7 @@ def build_deposits(config: SimulatedMarket, market: Market, rules: MarketRules, 
     Source: SIM-001.
     """
     row = desk.desk[0]
-    start_tick = count_units(config.price, market.tick_size, "price")
+    start_tick = int(desk.path[0, 0])
     groups: Sequence[tuple[str, Agents, Any]] = (
         ("maker", config.makers, row["first_maker"]),
         ("noise", config.noise, row["first_noise"]),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.audit import check_state
-from engine.codes import INDEX, MARK_RECORDED, REJECTED, REJECTS
+from engine.codes import INDEX, MARK_RECORDED, PPM, REJECTED, REJECTS
 from engine.contract import Market, MarketRules, Setup
 from engine.errors import ConfigError
 from engine.exchange import Capacity, Exchange
@@ -23,6 +23,7 @@ from engine.replay.tally import Tally
 from engine.report import compose_verdict
 from engine.scenario.paths import build_path, check_index
 from engine.scenario.population import Population
+from engine.scenario.shock import FACTOR_MOST
 from engine.scenario.simulated import SimulatedMarket
 from engine.sim.desk import Desk, build_deposits, build_desk
 from engine.sim.market import Simulator
@@ -133,7 +134,7 @@ def open_simulation(
     opening, names = build_opening(plan, feed, exchange.setup, first_ns)
     first_account = 1 + int(opening["account"].max(initial=0))
     desk = build_desk(config, market, rules, path, first_account=first_account, first_ns=first_ns, seed=seed)
-    opening = np.concatenate([opening, build_deposits(config, market, rules, desk)])
+    opening = np.concatenate([opening, build_deposits(config, rules, desk)])
     events = exchange.apply(opening)
     rejected = events[events["kind"] == REJECTED]
     if len(rejected):
@@ -144,8 +145,11 @@ def open_simulation(
 
 def _check_path(path: Ints, rules: MarketRules) -> Ints:
     """Return a given path, or refuse it."""
-    if path.ndim != 2 or path.shape[1:] != (2,) or not len(path) or np.any(path[:, 1] < 0):
-        raise ConfigError(f"simulated market: path: expected rows of index_tick and depth_ppm, got {path.shape}")
+    if path.dtype.kind not in "iu" or path.ndim != 2 or path.shape[1] != 2 or not len(path):
+        found = f"{path.dtype} of shape {path.shape}"
+        raise ConfigError(f"simulated market: path: expected whole index_tick and depth_ppm for each step, got {found}")
+    if not np.all((path[:, 1] >= 0) & (path[:, 1] <= FACTOR_MOST * PPM)):
+        raise ConfigError(f"simulated market: path: expected depths of 0 to {FACTOR_MOST * PPM} ppm")
     check_index(path[:, 0], rules)
     return path
 

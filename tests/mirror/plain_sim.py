@@ -83,7 +83,7 @@ class PlainMarket:
         fair = self.lean(index, held, limit * max(self.p["makers"], 1))
         if self.fair:
             moved = min(abs(fair - self.fair) * 10**9 // self.fair, 10**9) * self.p["second_ppm"] // 10**6
-            self.volatility += (moved - self.volatility) * self.p["memory_ppm"] // 10**6
+            self.volatility += (moved - self.volatility) * self.p["memory"] // 2**24
         self.falling, self.fair = fair < self.fair, fair
 
     def quote(self, index, depth):
