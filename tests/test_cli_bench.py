@@ -49,6 +49,21 @@ def test_bench_latency_tells_wrong_reports(capsys, monkeypatch):
     assert "NOT the reports" in capsys.readouterr().out
 
 
+def test_bench_sim(capsys):
+    """Every market has its row, and its commands alone leave the state it left (SIM-009)."""
+    given = ["bench", "sim", "--accounts", "300", "--seconds", "20"]
+    assert main([*given, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["schema"], found["accounts"], found["seconds"]) == (1, 300, 20)
+    assert [row["market"] for row in found["markets"]] == ["calm", "busy", "fall", "adl"]
+    for row in found["markets"]:
+        assert row["same_digest"] is True
+        assert row["events"] > row["commands"] > row["steps"] > 0
+    assert found["markets"][3]["adl_fills"] > found["markets"][0]["liquidations"]
+    assert main(given) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
 def test_bench_step(capsys, monkeypatch):
     """Both builds do the same, here compiled and instrumented Python, and the shares of each workload are a whole."""
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # of the child: it would compile for a minute

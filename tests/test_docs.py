@@ -12,7 +12,7 @@ import pytest
 from engine.cli import main
 from engine.contract import load_market
 from engine.layout import COMMAND, EVENT
-from engine.scenario import load_population, load_shock
+from engine.scenario import load_population, load_shock, load_simulated
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -76,11 +76,12 @@ def test_formats_names_every_key_of_the_summary(capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "load"), [("market", load_market), ("population", load_population), ("shock", load_shock)]
+    ("name", "load"),
+    [("market", load_market), ("population", load_population), ("shock", load_shock), ("simulated", load_simulated)],
 )
 def test_the_files_formats_shows_can_be_read(tmp_path, name, load):
     """The blocks are whole examples: every one loads, and a market shows every field there is (CFG-001)."""
-    position = ["market", "population", "shock"].index(name)
+    position = ["market", "population", "shock", "simulated"].index(name)
     text = blocks(FORMATS, "toml")[position]
     file = tmp_path / f"{name}.toml"
     file.write_text(text)

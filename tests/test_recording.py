@@ -6,13 +6,13 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 import numpy as np
 import pytest
+from engine.feeds.binance import read_prints
 
 from engine import Exchange, Market, commands
 from engine.audit import check_state
 from engine.codes import LEVEL, MARK_MOVED, PRINT
 from engine.contract import Tier
 from engine.feeds import iter_bbo_checks, open_feed, read_quotes
-from engine.feeds.binance import read_prints
 
 NAME = "binance-futures_{}_2023-04-05_BTCUSDT.csv.gz"
 TICK = Decimal("0.1")

@@ -51,6 +51,10 @@ def add_bench(verbs: Any) -> None:
     risk.add_argument("--accounts", type=positive, default=1_000_000, metavar="N", help="the largest crowd")
     risk.add_argument("--count", type=positive, default=1_000_000, metavar="N", help="new orders of the order flow")
     _end_bench(risk, run_bench_risk)
+    sim = kinds.add_parser("sim", help="simulated markets: events per second, beside their commands without the market")
+    sim.add_argument("--accounts", type=positive, default=100_000, metavar="N", help="the crowd (default %(default)s)")
+    sim.add_argument("--seconds", type=positive, default=600, metavar="N", help="of market time (default %(default)s)")
+    _end_bench(sim, run_bench_sim)
     step = kinds.add_parser("step", help="where the time of commands goes: matching, margin, triggers, events ...")
     step.add_argument("--count", type=positive, default=200_000, metavar="N", help="new orders (default %(default)s)")
     step.add_argument(
@@ -140,6 +144,29 @@ def run_bench_risk(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(facts))
     return 0
+
+
+def run_bench_sim(options: argparse.Namespace) -> int:
+    """Time simulated markets; exit status 1 where a market's commands alone leave another state.
+
+    Source: CLI-002.
+    """
+    from engine.bench.sim import bench_sim
+
+    load_kernels()
+    rows = []
+    for row in bench_sim(options.accounts, options.seconds):
+        rows.append(row)
+        if not options.json:
+            print(
+                f"{row['market']:<6} {row['events']:>10,} events {row['events_per_s'] / 1e6:5.2f} M/s  "
+                f"{row['commands']:>9,} commands {row['commands_per_s'] / 1e6:5.2f} M/s  "
+                f"{row['ratio']:.2f} times what the commands alone take",
+                flush=True,
+            )
+    if options.json:
+        print(json.dumps({"schema": 1, "accounts": options.accounts, "seconds": options.seconds, "markets": rows}))
+    return int(not all(row["same_digest"] for row in rows))
 
 
 def run_bench_step(options: argparse.Namespace) -> int:

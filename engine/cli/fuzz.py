@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from engine.cli.arguments import positive
+from engine.cli.interrupts import Interrupts
 from engine.cli.warm import load_kernels
 
 
@@ -27,7 +28,7 @@ def add_fuzz(verbs: Any) -> None:
 
 def run_fuzz(options: argparse.Namespace) -> int:
     """`perp fuzz`: 0 where nothing was found, 1 where a stream fails, 130 interrupted."""
-    from engine.cli import INTERRUPTED, Interrupts
+    from engine.cli import INTERRUPTED
     from engine.fuzz import fuzz, replay_failure
 
     load_kernels()

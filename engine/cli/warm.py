@@ -29,12 +29,15 @@ def compile_kernels(*, is_all: bool = True) -> float:
     from decimal import Decimal
 
     import numpy as np
+    from msgspec.structs import replace
 
     from engine.bench.matching import make_engine, run_workload
     from engine.codes import LEVEL
     from engine.contract import Market, Tier
     from engine.exchange import Exchange
     from engine.layout import COMMAND, MESSAGE, REPORT
+    from engine.scenario import SimulatedMarket
+    from engine.sim import run_simulation
 
     started = perf_counter()
     tier = Tier(floor=Decimal(0), initial=Decimal("0.01"), maintenance=Decimal("0.005"))
@@ -52,6 +55,7 @@ def compile_kernels(*, is_all: bool = True) -> float:
         exchange.margin(0, 0)
         exchange.depth(0, 1)
         run_workload(make_engine(), np.ones(1, MESSAGE), np.zeros(4, REPORT))
+        run_simulation(SimulatedMarket(seed=0, price=Decimal(1), duration="1s"), replace(market, mark_model="last"))
     return perf_counter() - started
 
 
