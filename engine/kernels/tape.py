@@ -29,6 +29,7 @@ from engine.codes import (
     ROW_MARK,
     ROW_QUOTE,
     ROW_TRADE,
+    UNCHECKED,
 )
 
 # Places in the counts of one instrument, as `engine.feeds.tape.COUNTS` names them.
@@ -36,8 +37,8 @@ MESSAGES, SNAPSHOTS, CROSSED, BEYOND, OFF_BOOK_PRINTS, FUNDING_PAID, BBO_CHECKED
 COUNTS_SIZE = 8
 
 # Places in the reader's own numbers.
-MESSAGE, MARKET, STAMP, FOLDED, OUT = range(5)
-SELF_SIZE = 5
+MESSAGE, MARKET, STAMP, FOLDED, OUT, IS_UNCHECKED = range(6)
+SELF_SIZE = 6
 
 PICO_PER_PPB = 1000
 
@@ -162,7 +163,7 @@ def flush(table, heaps, sizes, starts, instruments, counts, fold_keys, fold_tota
                     tell(out, numbers, LEVEL, market, 1 if key > 0 else -1, abs(key), fold_totals[at] * is_kept)
     counts[market, MESSAGES] += 1
     counts[market, CROSSED] += is_crossed
-    if instrument["is_quoted"]:
+    if instrument["is_quoted"] and not numbers[IS_UNCHECKED]:
         bid = find_best(table, heaps, sizes, starts, market, 0)
         ask = find_best(table, heaps, sizes, starts, market, 1)
         counts[market, BBO_CHECKED] += 1
@@ -232,8 +233,11 @@ def tell_rows(rows, table, heaps, sizes, starts, instruments, counts, fold_keys,
                 flush(table, heaps, sizes, starts, instruments, counts, fold_keys, fold_totals, numbers, out)
             if numbers[FOLDED] == 0:
                 numbers[MESSAGE] += 1
+                numbers[IS_UNCHECKED] = 0
             numbers[MARKET] = market
             numbers[STAMP] = row["ts_ns"]
+            if row["flags"] & UNCHECKED:
+                numbers[IS_UNCHECKED] = 1
             if kind == ROW_CLEAR:
                 counts[market, SNAPSHOTS] += 1
                 # It replaces everything told before it, in this message too.
