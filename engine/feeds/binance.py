@@ -148,13 +148,13 @@ def read_lines(file: TapeFile, findings: Findings) -> Iterator[Line]:
     for first, block in read_blocks(file.path):
         for number, text in enumerate(block.split("\n"), first):
             count = number
+            if not text:
+                continue
             stamp, url, body = split_line(text)
             if not body and url:
                 continue
-            field: str | None = "local time"
             try:
                 ts_ns = count_ns(stamp) if stamp else 0
-                field = None
                 message = DECODER.decode(body)
             except msgspec.DecodeError as error:
                 if _is_other(body):
@@ -164,11 +164,7 @@ def read_lines(file: TapeFile, findings: Findings) -> Iterator[Line]:
                     findings.drop("json", DataError(file.path, number, None, expected))
                 continue
             except ValueError as error:
-                reason = "stamp" if body.startswith("{") else "json"
-                expected = str(error) if reason == "stamp" else "expected a stamp and a JSON message"
-                findings.drop(
-                    reason, DataError(file.path, number, field if reason == "stamp" else None, expected)
-                )
+                findings.drop("stamp", DataError(file.path, number, "local time", str(error)))
                 continue
             told = message.data or message
             if not stamp:
