@@ -1,7 +1,7 @@
-"""Binance's own messages as recorded: USD-M, COIN-M and spot, a JSON message a line (FEED-020 to FEED-024).
+"""Binance's own messages as recorded: USD-M, COIN-M and spot, a JSON message a line (FEED-020..FEED-024, FEED-028).
 
-Lines are `<stamp> <JSON>` (s, ms, us or ns by its digits), JSON alone, or as cryptofeed captures them, `<stamp>: <JSON>`
-and `<url> -> <stamp>: <JSON>`.  Messages are those of the streams, with or without the wrapper that names the stream,
+Lines are `<stamp> <JSON>` (s, ms, us or ns by its digits), JSON alone, or as cryptofeed captures them:
+`<stamp>: <JSON>` and `<url> -> <stamp>: <JSON>`.  Messages are those of the streams, with or without the wrapper that names the stream,
 and the depth snapshots of the REST interface.
 """
 
@@ -285,7 +285,7 @@ class _Reader:
         self.findings = findings
         self._instruments = instruments
         self._books: dict[int, DepthBook] = {}
-        self._trades: dict[int, str] = {}
+        self._trades: dict[int, tuple[str, int]] = {}  # instrument -> kind of trades and last id
 
     def take(self, file: TapeFile, line: Line) -> None:
         """Add the rows of a message."""
@@ -333,26 +333,26 @@ class _Reader:
         )
 
     def tell_trade(self, file: TapeFile, line: Line, instrument: Instrument, ts_ns: int, exchange_ns: int) -> None:
-        """Add a trade; of single and aggregate ones recorded together the kind that came first counts."""
+        """Add a trade (FEED-028)."""
         message = line.message
-        if self._trades.setdefault(instrument.index, message.kind) != message.kind:
+        kind, last = self._trades.get(instrument.index, (message.kind, 0))
+        if kind != message.kind:
             self.findings.counts["unused"] += 1
             return
+        field = "t" if kind == "trade" else "a"
+        number = message.trade if kind == "trade" else message.ask
+        if not isinstance(number, int):
+            raise FieldError(field, f"expected an id, got {number!r}", "bad id")
+        if 0 < number <= last:
+            reason = "duplicate id" if number == last else "bad id"
+            raise FieldError(field, f"expected more than {last}, got {number}", reason)
         flags = 0 if message.venue is None or message.venue == ON_BOOK else OFF_MARKET
-        if flags and (is_zero(message.price) or is_zero(message.qty)):
-            return  # it says that something happened elsewhere, and not what
-        number = message.trade if message.kind == "trade" else message.ask
-        self.rows.add(
-            ROW_TRADE,
-            instrument.index,
-            ts_ns,
-            exchange_ns,
-            -1 if message.is_seller else 1,
-            read_count("p", instrument.prices, message.price),
-            read_count("q", instrument.trades, message.qty),
-            number if isinstance(number, int) else 0,
-            flags,
-        )
+        if not flags or not (is_zero(message.price) or is_zero(message.qty)):
+            side = -1 if message.is_seller else 1
+            price = read_count("p", instrument.prices, message.price)
+            qty = read_count("q", instrument.trades, message.qty)
+            self.rows.add(ROW_TRADE, instrument.index, ts_ns, exchange_ns, side, price, qty, number, flags)
+        self._trades[instrument.index] = (kind, max(number, last))
 
     def tell_quote(self, file: TapeFile, line: Line, instrument: Instrument, ts_ns: int, exchange_ns: int) -> None:
         """Add the best prices; an empty side has price and quantity 0."""

@@ -45,6 +45,19 @@ def count_ns(text: str) -> int:
     raise ValueError(f"expected s, ms, us or ns since 1970, got {text!r}")
 
 
+def count_id(text: str) -> int:
+    """Return an id of trades or updates.
+
+    Raises
+    ------
+    ValueError
+        If it is no whole number of at most 18 digits.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise ValueError(f"expected an id, got {text!r}")
+    return int(text)
+
+
 def merge_by_time(
     files: Sequence[TapeFile], read: Callable[[TapeFile], Iterator[Message]]
 ) -> Iterator[tuple[TapeFile, Message]]:
@@ -131,7 +144,8 @@ class DepthBook:
             return
         if self._last:
             self._check(update, path, line)
-        self._findings.counts["before_snapshot"] += not self._is_whole
+        if not self._is_whole:
+            self._findings.counts["before_snapshot"] += 1
         self._last, self._lines, self._is_fetched = update.last, update.lines, False
         self._recent.append(update)
         flags = 0 if self._is_whole else UNCHECKED

@@ -7,13 +7,13 @@ cannot break; a row that breaks one is left out, naming line and field.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from engine.codes import OFF_MARKET, ROW_TRADE
 from engine.errors import DataError
 from engine.feeds.binance import BLOCK_ROWS, DELIVERY, FUTURES, INVERSE, ON_BOOK, RANK, SPOT, is_zero, read_count
-from engine.feeds.binance_book import DepthBook, Level, Update, count_ns, merge_by_time
+from engine.feeds.binance_book import DepthBook, Level, Update, count_id, count_ns, merge_by_time
 from engine.feeds.columns import FieldError, read_columns
 from engine.feeds.instruments import Findings, Instrument, Instruments
 from engine.feeds.tape import Format, Head, Records, RowBuilder, TapeFile, read_head
@@ -135,7 +135,7 @@ def _identify(head: Head, at: int, row: Row) -> Origin:
         raise DataError(head.path, at + 1, None, expected)
     try:
         if match:
-            day = datetime.strptime(match["day"], "%d-%m-%Y").replace(tzinfo=timezone.utc)
+            day = datetime.strptime(match["day"], "%d-%m-%Y").replace(tzinfo=UTC)
             return Origin(exchange, symbol, int(day.timestamp()) * 1_000_000_000)
         return Origin(exchange, symbol, count_ns(row["TimestampOfReceive"]) // DAY_NS * DAY_NS)
     except ValueError as error:
@@ -335,7 +335,7 @@ def _read_stamp(row: Row, name: str) -> int:
 
 def _check_day(name: str, stamp_ns: int, origin: Origin) -> None:
     if not origin.day_ns - NEAR_NS <= stamp_ns < origin.day_ns + DAY_NS + NEAR_NS:
-        day = datetime.fromtimestamp(origin.day_ns / 1e9, timezone.utc).date()
+        day = datetime.fromtimestamp(origin.day_ns / 1e9, UTC).date()
         raise FieldError(name, f"expected a stamp of {day}, got {stamp_ns} ns", "stamp")
 
 
@@ -350,10 +350,10 @@ def _read_ids(stream: str, row: Row) -> tuple[int, int, int | None]:
 
 
 def _read_id(row: Row, name: str) -> int:
-    text = row[name]
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise FieldError(name, f"expected an id, got {text!r}", "bad id")
-    return int(text)
+    try:
+        return count_id(row[name])
+    except ValueError as error:
+        raise FieldError(name, str(error), "bad id") from error
 
 
 def _choose(row: Row, name: str) -> int:

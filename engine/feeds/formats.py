@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from engine.feeds import binance, binance_flat, tardis
+from engine.feeds import binance, binance_dumps, binance_flat, tardis
 from engine.feeds.tape import Format, TapeFile, read_head
 
-FORMATS: tuple[Format, ...] = (tardis.FORMAT, binance_flat.FORMAT, binance.FORMAT)
+FORMATS: tuple[Format, ...] = (tardis.FORMAT, binance_dumps.FORMAT, binance_flat.FORMAT, binance.FORMAT)
 
 
 def sniff_file(path: Path) -> TapeFile | None:

@@ -123,7 +123,10 @@ def tell(out, numbers, kind, market, side, price_tick, qty_lot):
 
 @kernel
 def flush(table, heaps, sizes, starts, instruments, counts, fold_keys, fold_totals, numbers, out):
-    """Tell the open message: removals, what its additions cross, then the additions that are left (FEED-002)."""
+    """Tell the open message: removals, what its additions cross, then the additions that are left (FEED-002).
+
+    Afterwards the book's best prices are held against the venue's last quote (FEED-022).
+    """
     market = numbers[MARKET]
     count = numbers[FOLDED]
     instrument = instruments[market]

@@ -12,7 +12,7 @@ import pytest
 from engine import codes
 from engine.contract import Market, Tier
 from engine.errors import DataError
-from engine.feeds import columns, find_first_marks, iter_bbo_checks, open_feed, read_prints, read_quotes
+from engine.feeds import columns, find_first_marks, iter_bbo_checks, open_feed, read_quotes
 from engine.feeds.columns import UnitCache, count_text
 from engine.feeds.tardis import SCHEMAS, STREAMS, Levels
 
@@ -549,62 +549,6 @@ def test_windows_line_ends_and_a_missing_last_one_are_fine(tmp_path):
     assert np.array_equal(read(path), wanted)
 
 
-# ---------------------------------------------------------------- raw Binance lines
-
-
-def raw_trade(us, price="100.0", quantity="1", kind='"X":"MARKET",', symbol="BTCUSDT"):
-    return (
-        f'{T0 + us} {{"stream":"btcusdt@trade","data":{{"e":"trade","T":1,"s":"{symbol}","p":"{price}",'
-        f'"q":"{quantity}",{kind}"m":true}}}}'
-    )
-
-
-def test_raw_prints_keep_the_off_book_ones(tmp_path):
-    """FEED-004: whatever was not matched in the book is flagged; a print of nothing is left out."""
-    path = tmp_path / "raw.dat"
-    lines = [
-        raw_trade(1),
-        f'{T0 + 2} {{"stream":"btcusdt@depth","data":{{"e":"depthUpdate","s":"BTCUSDT","b":[["1","2"]],"a":[]}}}}',
-        raw_trade(3, "102.5", kind='"X":"INSURANCE_FUND",'),
-        raw_trade(4, kind='"X":"ADL",'),
-        raw_trade(5, kind=""),
-        raw_trade(6, "0", "0", kind='"X":"NA",'),
-    ]
-    path.write_text("\n".join(lines) + "\n")
-    got = read_prints(path, make_market(), 3)
-    assert got["flags"].tolist() == [0, codes.OFF_BOOK, codes.OFF_BOOK, 0]
-    assert got["side"].tolist() == [-1] * 4
-    assert set(got["market"].tolist()) == {3}
-
-
-@pytest.mark.parametrize(
-    ("line", "field", "expected"),
-    [
-        (raw_trade(2, "100.05"), "p", "expected a multiple of 0.1, got 100.05"),
-        (raw_trade(2, quantity="-1"), "q", "expected a number that is not negative, got -1"),
-        (raw_trade(2, symbol="ETHUSDT"), "s", "expected BTCUSDT, got 'ETHUSDT'"),
-        (raw_trade(2).replace(str(T0 + 2), "then"), "local time", "expected microseconds since 1970, got 'then'"),
-        (raw_trade(0), "local time", f"expected {T0 + 1} or later"),
-        ("12 {", None, "expected a stamp and a JSON message"),
-        ("", None, "expected a stamp and a JSON message"),
-    ],
-)
-def test_a_bad_raw_line_is_named(tmp_path, line, field, expected):
-    path = tmp_path / "raw.dat"
-    path.write_text("\n".join([raw_trade(1), line, ""]) + "\n")
-    with pytest.raises(DataError) as caught:
-        read_prints(path, make_market())
-    assert (caught.value.line, caught.value.field) == (2, field)
-    assert expected in caught.value.expected
-
-
-def test_an_empty_raw_file_is_named(tmp_path):
-    path = tmp_path / "raw.dat"
-    path.write_bytes(b"")
-    with pytest.raises(DataError, match="the file is empty"):
-        read_prints(path, make_market())
-
-
 # ---------------------------------------------------------------- a real recording
 
 
@@ -688,13 +632,3 @@ def test_real_funding_is_the_venue_s(real):
     """FEED-006: midnight's rate, 0.00002760, told by the first ticker row that names the next stamp."""
     paid = real[1][real[1]["kind"] == codes.FUNDING]
     assert paid[["ts_ns", "amount_quote"]].tolist() == [(1_680_652_801_050_102_000, 27_600)]
-
-
-def test_real_excerpt_holds_the_insurance_fund_s_print(tape):
-    """FEED-004: 28,722.50 while the market stood near 28,150 is a close outside the book."""
-    prints = read_prints(tape / "binance_usdm_btcusdt_raw_20230405_000109_000119.dat.gz", make_market())
-    assert len(prints) == 311
-    off_book = prints[prints["flags"] == codes.OFF_BOOK]
-    assert off_book[["ts_ns", "price_tick", "qty_lot"]].tolist() == [(1_680_652_874_408_176_000, 287_225, 1)]
-    rest = prints["price_tick"][prints["flags"] == 0]
-    assert rest.max() < 281_700
