@@ -1,8 +1,8 @@
 """Binance's own messages as recorded: USD-M, COIN-M and spot, a JSON message a line (FEED-020..FEED-024, FEED-028).
 
 Lines are `<stamp> <JSON>` (s, ms, us or ns by its digits), JSON alone, or as cryptofeed captures them:
-`<stamp>: <JSON>` and `<url> -> <stamp>: <JSON>`.  Messages are those of the streams, with or without the wrapper that names the stream,
-and the depth snapshots of the REST interface.
+`<stamp>: <JSON>` and `<url> -> <stamp>: <JSON>`.  Messages are those of the streams, with or without the wrapper that
+names the stream, and the depth snapshots of the REST interface.
 """
 
 import re
@@ -357,15 +357,18 @@ class _Reader:
     def tell_quote(self, file: TapeFile, line: Line, instrument: Instrument, ts_ns: int, exchange_ns: int) -> None:
         """Add the best prices; an empty side has price and quantity 0."""
         message = line.message
+        prices, totals = instrument.prices, instrument.totals
         told = []
-        for side, price, qty, fields in (
-            (1, message.bid, message.bid_qty, "bB"),
-            (-1, message.ask, message.ask_qty, "aA"),
-        ):
+        for side, price, qty in ((1, message.bid, message.bid_qty), (-1, message.ask, message.ask_qty)):
+            field = "b" if side > 0 else "a"
             if not isinstance(price, str):
-                raise FieldError(fields[0], f"expected a price, got {price!r}")
-            count = 0 if is_zero(price) else read_count(fields[0], instrument.prices, price)
-            told.append((side, count, read_count(fields[1], instrument.totals, qty)))
+                raise FieldError(field, f"expected a price, got {price!r}")
+            try:
+                count = 0 if is_zero(price) else prices[price]
+                field = field.upper()
+                told.append((side, count, totals[qty]))
+            except (ValueError, ArithmeticError) as error:
+                raise FieldError(field, str(error)) from error
         for side, count, total in told:
             self.rows.add(ROW_QUOTE, instrument.index, ts_ns, exchange_ns, side, count, total, message.last)
 

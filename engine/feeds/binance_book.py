@@ -12,7 +12,9 @@ from engine.feeds.instruments import Findings
 from engine.feeds.tape import RowBuilder, TapeFile
 
 RECENT_MAX = 1024  # updates that are kept for a snapshot older than they are
-STAMP_UNITS = {10: 1_000_000_000, 13: 1_000_000, 16: 1_000, 19: 1}  # digits of a stamp of our days -> ns per unit
+SECONDS_DIGITS = 10
+# Digits of a stamp of our days -> ns per unit.
+STAMP_UNITS = {SECONDS_DIGITS: 1_000_000_000, 13: 1_000_000, 16: 1_000, 19: 1}
 
 Level = tuple[int, int, int]  # side, price, quantity
 
@@ -37,11 +39,13 @@ def count_ns(text: str) -> int:
     ValueError
         If it is none.
     """
-    whole, point, fraction = text.partition(".")
-    per_unit = STAMP_UNITS.get(len(whole), 0)
+    per_unit = STAMP_UNITS.get(len(text), 0)
+    if per_unit and text.isascii() and text.isdigit():
+        return int(text) * per_unit
+    whole, _, fraction = text.partition(".")
     digits = whole + fraction
-    if per_unit and digits.isascii() and digits.isdigit() and (not point or per_unit == STAMP_UNITS[10]):
-        return int(whole) * per_unit + int(fraction.ljust(9, "0")[:9])
+    if len(whole) == SECONDS_DIGITS and digits.isascii() and digits.isdigit():
+        return int(whole) * STAMP_UNITS[SECONDS_DIGITS] + int(fraction.ljust(9, "0")[:9])
     raise ValueError(f"expected s, ms, us or ns since 1970, got {text!r}")
 
 

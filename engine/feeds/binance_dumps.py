@@ -1,4 +1,4 @@
-"""The files of Binance's public archive (data.binance.vision), zip or CSV, with a header or without (FEED-025, FEED-026).
+"""The files of Binance's public archive (data.binance.vision), with a header line or without (FEED-025, FEED-026).
 
 A file is what its name says, `BTCUSDT-trades-2024-08-01.zip`: its rows name neither symbol nor day.  Candles are told
 apart by the folder the archive keeps them in (markPriceKlines, indexPriceKlines); others are no recording of ours.
