@@ -333,7 +333,7 @@ class _Reader:
         )
 
     def tell_trade(self, file: TapeFile, line: Line, instrument: Instrument, ts_ns: int, exchange_ns: int) -> None:
-        """Add a trade (FEED-028)."""
+        """Add a trade; one that met no order of the book is flagged (FEED-004, FEED-028)."""
         message = line.message
         kind, last = self._trades.get(instrument.index, (message.kind, 0))
         if kind != message.kind:

@@ -236,11 +236,9 @@ def tell_rows(rows, table, heaps, sizes, starts, instruments, counts, fold_keys,
                 flush(table, heaps, sizes, starts, instruments, counts, fold_keys, fold_totals, numbers, out)
             if numbers[FOLDED] == 0:
                 numbers[MESSAGE] += 1
-                numbers[IS_UNCHECKED] = 0
+                numbers[IS_UNCHECKED] = row["flags"] & UNCHECKED
             numbers[MARKET] = market
             numbers[STAMP] = row["ts_ns"]
-            if row["flags"] & UNCHECKED:
-                numbers[IS_UNCHECKED] = 1
             if kind == ROW_CLEAR:
                 counts[market, SNAPSHOTS] += 1
                 # It replaces everything told before it, in this message too.
