@@ -8,7 +8,7 @@ names the stream, and the depth snapshots of the REST interface.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -26,11 +26,10 @@ from engine.codes import (
 from engine.errors import DataError
 from engine.feeds.binance_book import DepthBook, Level, Update, count_ns, merge_by_time
 from engine.feeds.columns import FieldError, read_blocks
-from engine.feeds.instruments import Findings, Instrument, Instruments, count_rate
+from engine.feeds.instruments import COUNT_MAX, Findings, Instrument, Instruments, count_rate
 from engine.feeds.tape import Format, Head, Records, RowBuilder, TapeFile
 
 ON_BOOK = "MARKET"
-NS_PER_MS = 1_000_000
 BLOCK_ROWS = 8_192
 SNIFF_LINES = 2_000  # that are looked at for the symbols of a file
 RANK = 0
@@ -38,27 +37,30 @@ RANK = 0
 FUTURES, DELIVERY, SPOT = "binance-futures", "binance-delivery", "binance"
 SNAPSHOT, QUOTE = "depthSnapshot", "bookTicker"
 INVERSE = re.compile(r"[A-Z0-9]+USD_(?:PERP|\d{6})")  # COIN-M contracts; USD-M's dated ones end on USDT
-BEGINNING = re.compile(rb"(?:\d{10,19}(?:\.\d+)?:? )?\{|https?://\S+ -> [\d.]+: |wss?://")
+BEGINNING = re.compile(rb"(?:\d{10,19}(?:\.\d+)?:? )?[{\[]|https?://\S+ -> [\d.]+: |wss?://")
 PATHS = {"fapi": FUTURES, "dapi": DELIVERY, "api": SPOT}
 SIDES = {"BUY": 1, "SELL": -1}
 
+# Stamps are ms; spot's can be had in us.  Neither leaves 64 bits as ns (until 2255).
+MS_END = 9_000_000_000_000
+Stamp = Annotated[int, msgspec.Meta(ge=0, lt=1000 * MS_END)]
+Id = Annotated[int, msgspec.Meta(ge=0, lt=COUNT_MAX)]
 Levels = list[tuple[str, str]]
 
 
-class Order(msgspec.Struct, rename={"symbol": "s", "side": "S", "price": "p", "filled": "z", "time_ms": "T"}):
+class Order(msgspec.Struct, rename={"symbol": "s", "side": "S", "price": "p", "filled": "z"}):
     """A liquidation order."""
 
     symbol: str
     side: str
     price: str
     filled: str
-    time_ms: int = 0
 
 
 NAMES = {
     "event": "e",
-    "sent_ms": "E",
-    "traded_ms": "T",
+    "sent": "E",
+    "traded": "T",
     "symbol": "s",
     "pair": "ps",
     "first": "U",
@@ -86,18 +88,18 @@ class Message(msgspec.Struct, rename=NAMES):
     """Any message we read; what a letter means depends on the event."""
 
     event: str = ""
-    sent_ms: int = 0
-    traded_ms: int = 0
+    sent: Stamp = 0
+    traded: Stamp = 0
     symbol: str = ""
     pair: str = ""
-    first: int = 0
-    last: int = 0
-    previous: int | None = None
-    bid: Levels | str | int = ""
-    ask: Levels | str | int = ""
+    first: Id = 0
+    last: Id = 0
+    previous: Id | None = None
+    bid: Levels | str | Id = ""
+    ask: Levels | str | Id = ""
     bid_qty: str = ""
     ask_qty: str = ""
-    trade: int = 0
+    trade: Id = 0
     price: str = ""
     qty: str = ""
     is_seller: bool = False  # the buyer was the maker
@@ -106,10 +108,15 @@ class Message(msgspec.Struct, rename=NAMES):
     index: str = ""
     rate: str = ""
     order: Order | str | None = None
-    snapshot: int = 0
+    snapshot: Id = 0
     snapshot_symbol: str = ""
     bids: Levels = []
     asks: Levels = []
+
+    @property
+    def sent_ns(self) -> int:
+        """When the venue sent it, 0 where it does not say (FEED-024)."""
+        return to_ns(self.sent or self.traded)
 
     @property
     def kind(self) -> str:
@@ -118,9 +125,9 @@ class Message(msgspec.Struct, rename=NAMES):
 
 
 class Wrapped(Message):
-    """A message, alone or in the wrapper of a combined stream."""
+    """A message, alone or in the wrapper of a combined stream; streams of all symbols tell several at once."""
 
-    data: Message | None = None
+    data: Message | list[Message] | None = None
 
 
 class _Any(msgspec.Struct):
@@ -128,7 +135,21 @@ class _Any(msgspec.Struct):
     data: "_Any | None" = None
 
 
-DECODER = msgspec.json.Decoder(Wrapped)
+def to_ns(stamp: int) -> int:
+    """Return a stamp in ms or us in ns."""
+    return stamp * (1_000_000 if stamp < MS_END else 1_000)
+
+
+def unwrap(message: Wrapped | list[Message]) -> Sequence[Message]:
+    """Return the messages of a line."""
+    if isinstance(message, list):
+        return message
+    if message.data is None:
+        return (message,)
+    return message.data if isinstance(message.data, list) else (message.data,)
+
+
+DECODER = msgspec.json.Decoder(Wrapped | list[Message])
 OTHER = msgspec.json.Decoder(_Any)
 
 
@@ -166,22 +187,20 @@ def read_lines(file: TapeFile, findings: Findings) -> Iterator[Line]:
             except ValueError as error:
                 findings.drop("stamp", DataError(file.path, number, "local time", str(error)))
                 continue
-            told = message.data or message
-            if not stamp:
-                # nobody wrote down when it arrived: the venue's clock, where it says anything
-                ts_ns = max(told.sent_ms or told.traded_ms, 0) * NS_PER_MS or last_ns
-                if not ts_ns:
+            for told in unwrap(message):
+                # Where nobody wrote down when it arrived: the venue's clock, or what arrived before it.
+                last_ns = ts_ns or told.sent_ns or last_ns
+                if last_ns:
+                    yield Line(last_ns, number, told, _find_symbol(url) if url else "")
+                else:
                     findings.drop("stamp", DataError(file.path, number, "E", "expected a stamp, there is none so far"))
-                    continue
-            last_ns = ts_ns
-            yield Line(ts_ns, number, told, _find_symbol(url) if url else "")
     if not count:
         raise DataError(file.path, 1, None, "expected lines of stamp and JSON, the file is empty")
 
 
 def split_line(text: str) -> tuple[str, str, str]:
     """Return the stamp, the address and the JSON of a line; empty where it has none."""
-    if text.startswith("{"):
+    if text.startswith(("{", "[")):
         return "", "", text
     url = ""
     if text.startswith(("http", "ws")):
@@ -222,18 +241,18 @@ def sniff(head: Head) -> TapeFile | None:
             ts_ns = count_ns(stamp) if stamp else 0
         except (msgspec.DecodeError, ValueError):
             continue
-        told = message.data or message
-        symbol = _find_symbol(url) or told.symbol or told.snapshot_symbol
-        if isinstance(told.order, Order):
-            symbol = told.order.symbol
-        if told.kind not in HANDLERS:
-            continue
-        first_ns = first_ns or ts_ns or (told.sent_ms or told.traded_ms) * NS_PER_MS
-        if symbol:
-            symbols.add(symbol)
-        exchange = exchange or name_exchange(told, symbol, url)
-        if told.kind == QUOTE:
-            guess = guess or (FUTURES if told.event else SPOT)
+        for told in unwrap(message):
+            symbol = _find_symbol(url) or told.symbol or told.snapshot_symbol
+            if isinstance(told.order, Order):
+                symbol = told.order.symbol
+            if told.kind not in HANDLERS:
+                continue
+            first_ns = first_ns or ts_ns or told.sent_ns
+            if symbol:
+                symbols.add(symbol)
+            exchange = exchange or name_exchange(told, symbol, url)
+            if told.kind == QUOTE:
+                guess = guess or (FUTURES if told.event else SPOT)
     exchange = exchange or guess
     if not exchange or not symbols:
         return None
@@ -312,7 +331,7 @@ class _Reader:
         self.findings.rows[kind] += 1
         ts_ns = self.rows.begin(file.path, line.number, line.ts_ns)
         try:
-            handler(self, file, line, instrument, ts_ns, (message.sent_ms or message.traded_ms) * NS_PER_MS)
+            handler(self, file, line, instrument, ts_ns, message.sent_ns)
         except FieldError as error:
             self.findings.drop(error.reason, DataError(file.path, line.number, error.field, str(error)))
 
@@ -378,9 +397,9 @@ class _Reader:
         rate = _read("r", count_rate, message.rate)
         index = 0 if is_zero(message.index) else _read("i", instrument.count_fine, message.index)
         mark = _read("p", instrument.count_fine, message.price)
-        if message.rate or message.traded_ms:
-            due, flags = message.traded_ms * NS_PER_MS, 0 if message.rate else NO_RATE
-            exchange_ns = message.sent_ms * NS_PER_MS
+        exchange_ns = to_ns(message.sent)
+        if message.rate or message.traded:
+            due, flags = to_ns(message.traded), 0 if message.rate else NO_RATE
             self.rows.add(ROW_FUNDING, instrument.index, ts_ns, exchange_ns, 0, rate, due, flags=flags)
         if index:
             self.rows.add(ROW_INDEX, instrument.index, ts_ns, exchange_ns, 0, index)

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from engine.codes import IN_SNAPSHOT, ROW_CLEAR, UNCHECKED
 from engine.errors import DataError
+from engine.feeds.columns import STAMP_MAX
 from engine.feeds.instruments import Findings
 from engine.feeds.tape import RowBuilder, TapeFile
 
@@ -40,7 +41,7 @@ def count_ns(text: str) -> int:
         If it is none.
     """
     per_unit = STAMP_UNITS.get(len(text), 0)
-    if per_unit and text.isascii() and text.isdigit():
+    if per_unit and text.isascii() and text.isdigit() and int(text) * per_unit <= STAMP_MAX:
         return int(text) * per_unit
     whole, _, fraction = text.partition(".")
     digits = whole + fraction
