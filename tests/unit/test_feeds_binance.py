@@ -273,6 +273,7 @@ def test_updates_around_a_snapshot(tmp_path):
         ([depth(2, 9, 9, 8)], "pu", "expected what follows id 7 of the snapshot in line 1, got the update after 8"),
         ([depth(2, 9, 9)], "U", "expected what follows id 7 of the snapshot in line 1, got the update after 8"),
         ([depth(2, 8, 9, 7), depth(3, 12, 13, 11)], "pu", "expected what follows id 9 of the update in line 2"),
+        ([depth(2, 8, 9, 7), depth(3, 9, 12, 8)], "pu", "expected what follows id 9 of the update in line 2"),
         ([depth(2, 5, 9), depth(3, 11, 11)], "U", "expected what follows id 9 of the update in line 2, got the update"),
     ],
 )
