@@ -63,6 +63,7 @@ IN_SNAPSHOT = 1
 ENDS_MESSAGE = 2  # the last level of a message: the book is whole after it
 OFF_MARKET = 4  # trade: INSURANCE_FUND, ADL, NA, auctions; met no order of the book
 NO_RATE = 8  # funding: only the due time is told
+UNCHECKED = 16  # level: of a book not whole yet, or fetched: the venue's best prices of this moment are not its own
 
 # margin modes
 CROSS = 0

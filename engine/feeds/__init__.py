@@ -131,7 +131,7 @@ def _keep_one_exchange(
 ) -> list[TapeFile]:
     # One symbol can be recorded on several exchanges; prices of one must not fill orders in the book of another.
     # The book decides whose a market is, then the ticker, then trades.
-    kinds = ("incremental_book_L2", "book_snapshot", "derivative_ticker")
+    kinds = ("incremental_book_L2", "book_snapshot", "raw", "derivative_ticker")
     order = sorted(files, key=lambda file: kinds.index(file.kind) if file.kind in kinds else len(kinds))
     for file in order:
         if not file.symbol or (file.exchange, file.symbol) in sources:

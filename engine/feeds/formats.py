@@ -2,16 +2,28 @@
 
 from pathlib import Path
 
-from engine.feeds import bybit, hyperliquid_tape, lighter, okx, tardis
+from engine.feeds import (
+    binance,
+    binance_dumps,
+    binance_flat,
+    bybit,
+    hyperliquid_tape,
+    lighter,
+    okx,
+    tardis,
+)
 from engine.feeds.tape import Format, TapeFile, read_head
 
 FORMATS: tuple[Format, ...] = (
     tardis.FORMAT,
+    binance_dumps.FORMAT,
+    binance_flat.FORMAT,
     hyperliquid_tape.FILLS_FORMAT,
     hyperliquid_tape.FORMAT,
     lighter.FORMAT,
     bybit.FORMAT,
     okx.FORMAT,
+    binance.FORMAT,
 )
 
 

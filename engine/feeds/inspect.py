@@ -32,7 +32,7 @@ class StampCheck:
     duplicates : int
         Messages with the venue's stamp of the one before it in the same stream of the same instrument.
     reversed : int
-        Messages whose venue's stamp lies before that of the message before it, of whatever stream of its exchange.
+        Messages whose venue's stamp lies before the latest of the messages before it, of whatever stream (FEED-024).
     negative : int
         Messages that arrived, by the recorder's clock, before the venue says it sent them.
     """
@@ -61,9 +61,9 @@ class StampCheck:
             return
         stamps = rows["exchange_ns"][stamped]
         self.negative += int((rows["ts_ns"][stamped] < stamps).sum())
-        earlier = np.concatenate([[self._stamp or stamps[0]], stamps[:-1]])
-        self.reversed += int((stamps < earlier).sum())
-        self._stamp = int(stamps[-1])
+        latest = np.maximum.accumulate(np.concatenate([[self._stamp], stamps]))
+        self.reversed += int((stamps < latest[:-1]).sum())
+        self._stamp = int(latest[-1])
         streams = group[stamped] * (1 << 16) + rows["market"][stamped]
         for stream in np.unique(streams).tolist():
             own: NDArray[np.int64] = stamps[streams == stream]

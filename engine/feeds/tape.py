@@ -232,6 +232,20 @@ class RowBuilder:
         """Append a row; `number` is its id."""
         self._rows.append((ts_ns, exchange_ns, number, price, qty, kind, market, side, flags))
 
+    def add_levels(
+        self,
+        market: int,
+        ts_ns: int,
+        exchange_ns: int,
+        levels: Iterable[tuple[int, int, int]],
+        number: int = 0,
+        flags: int = 0,
+    ) -> None:
+        """Append levels, (side, price, qty) each; `number` is the id of their update."""
+        self._rows += [
+            (ts_ns, exchange_ns, number, price, qty, ROW_LEVEL, market, side, flags) for side, price, qty in levels
+        ]
+
     def end_message(self) -> None:
         """Mark the last row as the end of a book message; nothing where it is no level."""
         if self._rows and self._rows[-1][5] in (ROW_LEVEL, ROW_CLEAR):

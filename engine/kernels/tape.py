@@ -29,6 +29,7 @@ from engine.codes import (
     ROW_MARK,
     ROW_QUOTE,
     ROW_TRADE,
+    UNCHECKED,
 )
 from engine.kernels.idmap import home_of
 
@@ -37,8 +38,8 @@ MESSAGES, SNAPSHOTS, CROSSED, BEYOND, OFF_BOOK_PRINTS, FUNDING_PAID, BBO_CHECKED
 COUNTS_SIZE = 8
 
 # Places in the reader's own numbers.
-MESSAGE, MARKET, STAMP, FOLDED, OUT = range(5)
-SELF_SIZE = 5
+MESSAGE, MARKET, STAMP, FOLDED, OUT, IS_UNCHECKED = range(6)
+SELF_SIZE = 6
 
 PICO_PER_PPB = 1000
 
@@ -116,7 +117,10 @@ def tell(out, numbers, kind, market, side, price_tick, qty_lot):
 
 @kernel
 def flush(table, heaps, sizes, starts, instruments, counts, fold_keys, fold_totals, numbers, out):
-    """Tell the open message: removals, what its additions cross, then the additions that are left (FEED-002)."""
+    """Tell the open message: removals, what its additions cross, then the additions that are left (FEED-002).
+
+    Afterwards the book's best prices are held against the venue's last quote (FEED-022).
+    """
     market = numbers[MARKET]
     count = numbers[FOLDED]
     instrument = instruments[market]
@@ -156,7 +160,7 @@ def flush(table, heaps, sizes, starts, instruments, counts, fold_keys, fold_tota
                     tell(out, numbers, LEVEL, market, 1 if key > 0 else -1, abs(key), fold_totals[at] * is_kept)
     counts[market, MESSAGES] += 1
     counts[market, CROSSED] += is_crossed
-    if instrument["is_quoted"]:
+    if instrument["is_quoted"] and not numbers[IS_UNCHECKED]:
         bid = find_best(table, heaps, sizes, starts, market, 0)
         ask = find_best(table, heaps, sizes, starts, market, 1)
         counts[market, BBO_CHECKED] += 1
@@ -226,6 +230,7 @@ def tell_rows(rows, table, heaps, sizes, starts, instruments, counts, fold_keys,
                 flush(table, heaps, sizes, starts, instruments, counts, fold_keys, fold_totals, numbers, out)
             if numbers[FOLDED] == 0:
                 numbers[MESSAGE] += 1
+                numbers[IS_UNCHECKED] = row["flags"] & UNCHECKED
             numbers[MARKET] = market
             numbers[STAMP] = row["ts_ns"]
             if kind == ROW_CLEAR:
