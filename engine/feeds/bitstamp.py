@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -79,8 +80,8 @@ def read(files: Sequence[TapeFile], instruments: Instruments, findings: Findings
             if instrument is None or desk is None:
                 findings.counts["unused"] += len(whole)
                 continue
-            convert = _convert_trades if file.columns == TRADES else _convert_orders
-            for block, rows in convert_block(file.path, whole, lambda some, f=convert: f(some, instrument), findings):
+            convert = partial(_convert_trades if file.columns == TRADES else _convert_orders, instrument)
+            for block, rows in convert_block(file.path, whole, convert, findings):
                 if file.columns == TRADES:
                     yield stamps.settle(file.path, block, rows, findings)
                 else:
@@ -89,7 +90,7 @@ def read(files: Sequence[TapeFile], instruments: Instruments, findings: Findings
         desk.book.finish()
 
 
-def _convert_trades(block: Block, instrument: Instrument) -> Records:
+def _convert_trades(instrument: Instrument, block: Block) -> Records:
     rows = np.zeros(len(block), RECORD)
     rows["kind"], rows["market"] = ROW_TRADE, instrument.index
     rows["ts_ns"] = block.stamps("timestamp", NS_PER_MS)
@@ -101,7 +102,7 @@ def _convert_trades(block: Block, instrument: Instrument) -> Records:
     return rows
 
 
-def _convert_orders(block: Block, instrument: Instrument) -> Records:
+def _convert_orders(instrument: Instrument, block: Block) -> Records:
     """Return what the rows say; the price of a market order is 0."""
     rows = np.zeros(len(block), RECORD)
     levels = instrument.levels

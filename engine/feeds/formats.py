@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from engine.feeds import bitstamp, luno, tardis
+from engine.feeds import bitstamp, databento, lobster, luno, tardis
 from engine.feeds.tape import Format, TapeFile, read_head
 
-FORMATS: tuple[Format, ...] = (bitstamp.FORMAT, luno.FORMAT, tardis.FORMAT)
+FORMATS: tuple[Format, ...] = (databento.FORMAT, bitstamp.FORMAT, luno.FORMAT, lobster.FORMAT, tardis.FORMAT)
 
 
 def sniff_file(path: Path) -> TapeFile | None:

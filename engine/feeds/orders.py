@@ -68,9 +68,11 @@ class OrderBook:
         self._touched: dict[tuple[int, int], None] = {}
         self._ts_ns = self._exchange_ns = self._flags = 0
 
-    def begin(self, ts_ns: int, exchange_ns: int) -> None:
-        """Begin a message."""
-        self._ts_ns, self._exchange_ns, self._flags = ts_ns, exchange_ns, 0
+    def begin(self, ts_ns: int, exchange_ns: int, *, is_new: bool = True) -> None:
+        """Begin a message, or go on with one that has parts with stamps of their own."""
+        self._ts_ns, self._exchange_ns = ts_ns, exchange_ns
+        if is_new:
+            self._flags = 0
 
     def clear(self) -> None:
         """Forget everything; what follows in the message is the new book."""
@@ -137,13 +139,18 @@ class OrderBook:
         self._queue(number, self.orders[number])
         self._add(ROW_ADD, side, price_tick, qty_lot, number)
 
-    def set_unnamed(self, side: int, price_tick: int, qty_lot: int) -> None:
-        """Set the quantity of a level that is there without its orders being known; it was there first."""
-        if qty_lot < 0:
-            raise OrderError("bad quantity", f"expected no negative quantity, got {qty_lot}")
+    def set_total(self, side: int, price_tick: int, qty_lot: int) -> None:
+        """Make a level hold so much: what its orders do not explain is unnamed and was there first.
+
+        Where its orders are more than that, some of them are gone and nobody said which: all are unnamed then.
+        """
         level = self._open(side, price_tick)
-        level.total_lot += qty_lot - level.unnamed_lot
-        level.unnamed_lot = qty_lot
+        if qty_lot < level.total_lot - level.unnamed_lot:
+            for number in list(level.orders):
+                self.delete(number)
+            level = self._open(side, price_tick)
+        level.unnamed_lot += qty_lot - level.total_lot
+        level.total_lot = qty_lot
         self._settle(side, price_tick, level)
 
     def reduce_unnamed(self, side: int, price_tick: int, qty_lot: int) -> None:
@@ -212,7 +219,7 @@ class OrderBook:
             for number in list(level.orders):
                 self.delete(number)
             if level.unnamed_lot:
-                self.set_unnamed(-side, best, 0)
+                self.set_total(-side, best, 0)
         return count
 
     # ------------------------------------------------------------ the queues
@@ -260,7 +267,7 @@ class OrderBook:
         self._builder.add(kind, market, self._ts_ns, self._exchange_ns, side, price, qty, number, flags)
 
 
-def drop_fault(findings: Findings, path: object, line: int, field: str, error: ValueError) -> None:
+def drop_fault(findings: Findings, path: object, line: int, field: str, error: Exception) -> None:
     """Leave out what a message told of one order."""
     reason = error.reason if isinstance(error, OrderError) else f"bad {field}"
     findings.drop(reason, DataError(path, line, field, str(error)))

@@ -248,6 +248,8 @@ class Teller:
 
     def finish(self) -> Commands:
         """Return the commands of the message that waited."""
+        if len(self._state) < len(self._instruments):
+            self._add_instruments()  # whose rows were all left out
         out = np.zeros(2 * int(self._state["levels"].sum()) + 2 * int(self._numbers[3]) + 8, COMMAND)
         self._numbers[4] = 0
         if self._numbers[3]:
