@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from engine.codes import ENDS_MESSAGE, IN_SNAPSHOT, ROW_CLEAR, ROW_LEVEL, ROW_QUOTE, ROW_TRADE
+from engine.codes import IN_SNAPSHOT, ROW_CLEAR, ROW_LEVEL, ROW_QUOTE, ROW_TRADE
 from engine.errors import DataError, MissingExtraError
 from engine.feeds.instruments import Findings, Instrument, Instruments, UnitCache
 from engine.feeds.orders import ROWS_PER_BLOCK, OrderBook, OrderError, drop_fault
 from engine.feeds.tape import Format, Head, Records, RowBuilder, TapeFile, open_bytes
 
-MAGIC, LEGACY = b"DBN", b"\x50\x2a\x4d\x18"
+MAGIC, LEGACY = b"DBN", b"P*M\x18"
 SCHEMAS = ("mbo", "trades", "tbbo", "mbp-1", "mbp-10", "bbo-1s", "bbo-1m")
 PIECE_BYTES = 1 << 16
 METADATA_BYTES_MAX = 1 << 26
@@ -274,7 +274,7 @@ class _Desk:
             self._tell(ROW_QUOTE, side, price, qty if price else 0)
 
     def apply_ladder(self, record: Any) -> None:
-        """Tell the ten best levels of each side as the whole book, and before them the trade where the record is one."""
+        """Tell the ten best levels of each side as the whole book, before them the trade if it is one."""
         if record.action.value == "T":
             self.apply_trade(record)
         told = [(1, level.bid_px, level.bid_sz) for level in record.levels]

@@ -2,10 +2,18 @@
 
 from pathlib import Path
 
-from engine.feeds import bitstamp, databento, lobster, luno, tardis
+from engine.feeds import bitstamp, command_tape, databento, hftbacktest, lobster, luno, tardis
 from engine.feeds.tape import Format, TapeFile, read_head
 
-FORMATS: tuple[Format, ...] = (databento.FORMAT, bitstamp.FORMAT, luno.FORMAT, lobster.FORMAT, tardis.FORMAT)
+FORMATS: tuple[Format, ...] = (
+    command_tape.FORMAT,
+    hftbacktest.FORMAT,
+    databento.FORMAT,
+    bitstamp.FORMAT,
+    luno.FORMAT,
+    lobster.FORMAT,
+    tardis.FORMAT,
+)
 
 
 def sniff_file(path: Path) -> TapeFile | None:
