@@ -25,7 +25,7 @@ KINDS = {TRADES: ("trades", 0), ORDERS: ("orders", 1)}
 ACTIONS = {"created": ROW_ADD, "changed": ROW_CHANGE, "deleted": ROW_DELETE}
 SIDES = {"bid": 1, "ask": -1, "buy": 1, "sell": -1}
 NO_LIMIT = ("0", "999999999")  # what a market order shows in place of a limit
-PAIR = re.compile(r"(?:^|[_-])([a-z]{6,8})(?=[_.-])")
+PAIR = re.compile(r"(?:^|[_-])(?!orders|trades|live)([a-z]{6,8})(?=[_.-])")
 
 
 class Meta(msgspec.Struct):
