@@ -53,7 +53,8 @@ class OrderBook:
     builder : RowBuilder
         Gets the rows.
     findings : Findings
-        Gets `trades_checked`, `trades_at_best` and `trades_first_in_time` (FEED-046).
+        Gets `trades_checked`, `trades_at_best`, `trades_first_in_time` (FEED-046), `resting_orders` at the end, and
+        `levels_held`: totals that are more than a level of the market may hold, told as that.
 
     Attributes
     ----------
@@ -65,6 +66,7 @@ class OrderBook:
         self.instrument, self.orders = instrument, dict[int, Order]()
         self._builder, self._findings = builder, findings
         self._sides: dict[int, SortedDict] = {1: SortedDict(), -1: SortedDict()}
+        self._total_max = instrument.totals.most
         self._touched: dict[tuple[int, int], None] = {}
         self._ts_ns = self._exchange_ns = self._flags = 0
 
@@ -88,8 +90,11 @@ class OrderBook:
         if not self._touched and not self._flags:
             return
         for side, price_tick in self._touched:
-            level = self._sides[side].get(price_tick)
-            self._add(ROW_LEVEL, side, price_tick, level.total_lot if level else 0)
+            total = self.total(side, price_tick)
+            if total > self._total_max:
+                total = self._total_max
+                self._findings.counts["levels_held"] += 1
+            self._add(ROW_LEVEL, side, price_tick, total)
         self._touched.clear()
         self._builder.end_message()
 

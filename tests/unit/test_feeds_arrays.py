@@ -70,10 +70,8 @@ def read(path, market=None):
 
 def levels(rows):
     rows = rows[rows["kind"] == codes.LEVEL]
-    return [
-        (int(ts) - T0, side * price, qty)
-        for ts, side, price, qty in rows[["ts_ns", "side", "price_tick", "qty_lot"]].tolist()
-    ]
+    fields = rows[["ts_ns", "side", "price_tick", "qty_lot"]].tolist()
+    return [(int(ts) - T0, side * price, qty) for ts, side, price, qty in fields]
 
 
 def fault(path, **options):
