@@ -40,7 +40,9 @@ EXCHANGE_SIDE, LOCAL_SIDE, BUY, SELL = 1 << 31, 1 << 30, 1 << 29, 1 << 28
 KIND_MASK = 0xFF
 DEPTH, TRADE, CLEAR, SNAPSHOT, BEST = 1, 2, 3, 4, 5
 KINDS = {DEPTH: ROW_LEVEL, TRADE: ROW_TRADE, CLEAR: ROW_CLEAR, SNAPSHOT: ROW_LEVEL, BEST: ROW_QUOTE}
-EXACT = Decimal("1e-9")  # how far a float may lie from its tick, as a part of it
+EXACT = Decimal("1e-9")  # how far a float may lie from its tick, as a part of it,
+NEAR = Decimal("0.01")  # and as a part of a tick
+SURE_MAX = 1e8  # counts up to here are found in floats; their own error is far below both
 GUESS_DIGITS = 15  # a double has no more that are certain
 KNOWN_MOST = 1 << 17
 
@@ -68,7 +70,7 @@ def count_float(value: float, units: UnitCache) -> int:
     Raises
     ------
     ValueError
-        If it is negative, not finite, or off the unit by more than 1e-9 of itself.
+        If it is negative, not finite, or off the unit by more than 1e-9 of itself or a hundredth of the unit.
     """
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"expected a number that is not negative, got {value}")
@@ -76,9 +78,29 @@ def count_float(value: float, units: UnitCache) -> int:
         return units[format(Decimal(f"{value:.{GUESS_DIGITS}g}"), "f")]
     exact = Decimal(value)
     nearest = (exact / units.unit).to_integral_value(ROUND_HALF_EVEN) * units.unit
-    if abs(nearest - exact) > EXACT * exact:
+    if abs(nearest - exact) > min(EXACT * exact, NEAR * units.unit):
         raise ValueError(f"expected a multiple of {units.unit} within 1e-9 of itself, got {value}")
     return units[format(nearest, "f")]
+
+
+def count_floats(values: NDArray[np.float64], units: UnitCache) -> tuple[NDArray[np.int64], dict[int, str]]:
+    """Return floats in units as `count_float` does, and for those that are refused, by place, what was expected."""
+    counts, refused = np.zeros(len(values), np.int64), dict[int, str]()
+    unsure = np.arange(len(values))
+    if not isinstance(units, GuessCache):
+        unit = float(units.unit)
+        with np.errstate(all="ignore"):
+            nearest = np.rint(values / unit)
+            near = np.abs(nearest * unit - values) < np.minimum(0.9 * float(EXACT) * values, 0.9 * float(NEAR) * unit)
+            is_sure = near & (nearest >= max(units.least, 1)) & (nearest <= min(units.most, SURE_MAX))
+        counts[is_sure] = nearest[is_sure]
+        unsure = np.flatnonzero(~is_sure)
+    for at in unsure.tolist():
+        try:
+            counts[at] = count_float(float(values[at]), units)
+        except (ValueError, ArithmeticError) as error:
+            refused[at] = str(error)
+    return counts, refused
 
 
 def read(files: Sequence[TapeFile], instruments: Instruments, findings: Findings) -> Iterator[Records]:
@@ -151,13 +173,9 @@ class _Stream:
         """Write the chosen values in units; each different one is looked at once."""
         here = np.flatnonzero(chosen)
         unique, places = np.unique(values[here], return_inverse=True)
-        counts = np.zeros(len(unique), np.int64)
-        for at, value in enumerate(unique.tolist()):
-            try:
-                counts[at] = count_float(value, units)
-            except (ValueError, ArithmeticError) as error:
-                for place in here[places == at].tolist():
-                    faults[place] = field, str(error)
+        counts, refused = count_floats(unique, units)
+        for at, expected in refused.items():
+            faults |= {place: (field, expected) for place in here[places == at].tolist()}
         out[here] = counts[places]
 
     def _settle(self, path: Path, numbers: NDArray[np.int64], stamps: NDArray[np.int64], rows: Records) -> None:

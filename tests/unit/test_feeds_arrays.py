@@ -20,7 +20,19 @@ from engine.codes import REJECTED
 from engine.contract import Market, Tier
 from engine.errors import DataError
 from engine.feeds import CommandTape, arrays, open_feed
-from engine.feeds.hftbacktest import BEST, BUY, CLEAR, DEPTH, EVENT, EXCHANGE_SIDE, LOCAL_SIDE, SELL, SNAPSHOT, TRADE
+from engine.feeds.hftbacktest import (
+    BEST,
+    BUY,
+    CLEAR,
+    DEPTH,
+    EVENT,
+    EXCHANGE_SIDE,
+    LOCAL_SIDE,
+    SELL,
+    SNAPSHOT,
+    TRADE,
+    count_floats,
+)
 from engine.feeds.hftbacktest import count_float as count
 from engine.feeds.inspect import inspect_tape
 from engine.feeds.instruments import UnitCache
@@ -146,6 +158,9 @@ def test_floats_that_were_ticks_are_ticks(ticks, unit):
     units = UnitCache(Decimal(unit), 1, 1 << 62)
     assert count(float(ticks * Decimal(unit)), units) == ticks
     assert count(ticks * float(unit), units) == ticks
+    values = np.array([ticks * float(unit), (ticks + 0.4) * float(unit), float("nan"), -1.0, 0.0])
+    counts, refused = count_floats(values, units)
+    assert (counts[0], list(refused)) == (ticks, [1, 2, 3, 4])
     with pytest.raises(ValueError, match="within 1e-9"):
         count(float((ticks % 1000 + Decimal("0.5")) * Decimal(unit)), units)
 
