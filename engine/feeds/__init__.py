@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from engine.codes import INDEX, MARK
 from engine.contract import Market
 from engine.errors import DataError, MissingExtraError
+from engine.feeds import command_tape
+from engine.feeds.command_tape import CommandTape
 from engine.feeds.formats import FORMATS, sniff_file
 from engine.feeds.hyperliquid import check_node_fills, read_node_fills
 from engine.feeds.lighter import check_lighter_trades
@@ -17,6 +19,7 @@ from engine.feeds.quotes import iter_bbo_checks, read_quotes
 from engine.feeds.tape import Tape, TapeFile
 
 __all__ = [
+    "CommandTape",
     "Feed",
     "Tape",
     "check_lighter_trades",
@@ -47,7 +50,7 @@ def open_feed(
     indexes: Mapping[str, str] | None = None,
     is_strict: bool = True,
     decimals: Mapping[tuple[str, str], Sequence[int]] | None = None,
-) -> Tape:
+) -> Tape | CommandTape:
     """Open a folder, a file or a list of files as one feed.
 
     A file is what its contents say.  In a folder, what is no recording is left alone; a file that is named outright, or
@@ -98,6 +101,8 @@ def open_feed(
                 raise DataError(file, 1, None, f"expected a recording in one of the formats {known}")
             else:
                 skipped.append((file, "not a recording"))
+    if [file.format for file in found] == [command_tape.FORMAT]:
+        return CommandTape(found[0], markets, skipped, is_strict=is_strict)
     sources = _split_indexes(indexes or {}, markets)
     homes: dict[str, str] = {}
     if markets:

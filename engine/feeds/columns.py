@@ -46,7 +46,8 @@ def count_stamps(texts: Sequence[str], ns_per_unit: int = NS_PER_US) -> Ints:
     if not joined.isdigit():
         raise ValueError("a stamp is not a number")
     digits = len(texts[0])
-    if set(map(len, texts)) == {digits} and digits < len(str(STAMP_MAX // ns_per_unit)):
+    limit = str(STAMP_MAX // ns_per_unit)
+    if set(map(len, texts)) == {digits} and (digits, max(texts)) <= (len(limit), limit):
         places = np.frombuffer(joined.encode("ascii"), dtype=np.uint8).reshape(-1, digits) - np.uint8(ord("0"))
         powers = 10 ** np.arange(digits - 1, -1, -1, dtype=np.int64)
         return places @ powers
@@ -157,10 +158,8 @@ def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Generator[tuple[i
                     text = head.replace(b"\r", b"").decode("ascii")
                     yield line, text
                     line += text.count("\n") + 1
-                elif len(rest) > BLOCK_BYTES:
-                    raise DataError(
-                        path, line, None, f"expected lines of text, got one of more than {BLOCK_BYTES} bytes"
-                    )
+                elif len(rest) > (most := max(block_bytes, BLOCK_BYTES)):
+                    raise DataError(path, line, None, f"expected lines of text, got one of more than {most} bytes")
         if rest:
             yield line, rest.replace(b"\r", b"").decode("ascii")
     except UnicodeDecodeError as error:

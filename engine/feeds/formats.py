@@ -6,15 +6,28 @@ from engine.feeds import (
     binance,
     binance_dumps,
     binance_flat,
+    bitstamp,
     bybit,
+    command_tape,
+    databento,
+    hftbacktest,
     hyperliquid_tape,
     lighter,
+    lobster,
+    luno,
     okx,
     tardis,
 )
 from engine.feeds.tape import Format, TapeFile, read_head
 
+# The most particular first.
 FORMATS: tuple[Format, ...] = (
+    command_tape.FORMAT,
+    hftbacktest.FORMAT,
+    databento.FORMAT,
+    bitstamp.FORMAT,
+    luno.FORMAT,
+    lobster.FORMAT,
     tardis.FORMAT,
     binance_dumps.FORMAT,
     binance_flat.FORMAT,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from engine.codes import ROW_LAST, ROW_LEVEL, ROW_LIQUIDATION, ROW_MARK, ROW_QUOTE, ROW_TRADE
 from engine.contract import Market
 from engine.errors import DataError
-from engine.feeds import open_feed
+from engine.feeds import CommandTape, open_feed
 from engine.feeds.instruments import RescaleError
 from engine.feeds.tape import COUNTS, Records, Tape
 
@@ -98,6 +98,8 @@ def inspect_tape(
     decimals: dict[tuple[str, str], Sequence[int]] = {}
     while True:
         tape = open_feed(paths, markets, is_strict=is_strict, decimals=decimals)
+        if isinstance(tape, CommandTape):
+            return tape.inspect()
         try:
             return _inspect(tape, is_strict)
         except RescaleError as error:

@@ -29,6 +29,7 @@ HEAD_BYTES = 1 << 16
 COUNTS = ("messages", "snapshots", "crossed", "beyond", "off_book", "funding", "bbo_checked", "bbo_equal")
 TABLE_LEAST = 1 << 10
 ROOM_LEAST = 256
+TAPE_MEMBERS = ("commands.npy", "data.npy")  # of an archive of arrays: our own commands, hftbacktest's events
 GZIP, ZIP, ZSTD = b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd"
 
 
@@ -88,8 +89,11 @@ class Format(NamedTuple):
 # ---------------------------------------------------------------- bytes
 
 
-def open_bytes(path: Path) -> BinaryIO:
-    """Open a file for reading, uncompressed: gzip, zip (its only member) and zstd are known by their first bytes.
+def open_bytes(path: Path, member: str = "") -> BinaryIO:
+    """Open a file for reading, uncompressed: gzip, zip and zstd are known by their first bytes.
+
+    Of a zip archive this is `member`, else its only file; of one of arrays (npz) the one that holds a tape, else the
+    first.
 
     Raises
     ------
@@ -105,17 +109,23 @@ def open_bytes(path: Path) -> BinaryIO:
             return cast(BinaryIO, gzip.open(path, "rb"))
         if magic == ZIP:
             archive = zipfile.ZipFile(path)
-            members = [name for name in archive.namelist() if not name.endswith("/")]
-            if len(members) != 1:
-                raise DataError(path, None, None, f"expected a zip archive of one file, it has {len(members)}")
-            return cast(BinaryIO, archive.open(members[0]))
+            return cast(BinaryIO, archive.open(member or _choose_member(path, archive)))
         if magic == ZSTD:
             return _open_zstd(path)
         return path.open("rb")
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, KeyError, RuntimeError, NotImplementedError) as error:
         raise DataError(path, None, None, f"expected a sound zip archive: {error}") from error
     except OSError as error:
         raise DataError(path, None, None, f"expected a readable file: {error.strerror or error}") from error
+
+
+def _choose_member(path: Path, archive: zipfile.ZipFile) -> str:
+    members = [name for name in archive.namelist() if not name.endswith("/")]
+    if len(members) > 1 and all(name.endswith(".npy") for name in members):
+        return next((name for name in members if name in TAPE_MEMBERS), members[0])
+    if len(members) != 1:
+        raise DataError(path, None, None, f"expected a zip archive of one file, it has {len(members)}")
+    return members[0]
 
 
 def _open_zstd(path: Path) -> BinaryIO:
