@@ -441,7 +441,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_folder_without_recordings_is_refused(tmp_path):
     (tmp_path / "readme.txt").write_text("hello")
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(DataError, match=r"expected recordings of the formats tardis, .*found none"):
+    with pytest.raises(DataError, match=r"expected recordings of the formats commands, .*tardis.*found none"):
         open_feed(tmp_path, [make_market()])
     with pytest.raises(DataError, match="expected at least one file"):
         open_feed([], [make_market()])
@@ -452,7 +452,7 @@ def test_wrong_columns_are_named(tmp_path):
     with pytest.raises(DataError, match=r":1: field 'local_timestamp': expected the columns exchange,symbol"):
         open_feed(tmp_path, [make_market()])
     other = path.rename(tmp_path / "other.csv")
-    with pytest.raises(DataError, match=r"other\.csv:1: expected a recording in one of the formats tardis"):
+    with pytest.raises(DataError, match=r"other\.csv:1: expected a recording in one of the formats commands, .*tardis"):
         open_feed(other, [make_market()])
 
 
