@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from engine.feeds import tardis
+from engine.feeds import parquet, tardis
 from engine.feeds.tape import Format, TapeFile, read_head
 
-FORMATS: tuple[Format, ...] = (tardis.FORMAT,)
+FORMATS: tuple[Format, ...] = (parquet.FORMAT, tardis.FORMAT)
 
 
 def sniff_file(path: Path) -> TapeFile | None:

@@ -78,11 +78,14 @@ class Format(NamedTuple):
         Returns what the file is, or None where it is not of this format; DataError where it says it is and cannot be.
     read : function of (files, instruments, findings)
         Yields RECORD arrays of the files, which follow each other, in order of arrival: `ts_ns` never falls.
+    is_joint : bool
+        Whether files of all kinds are one stream, whose order they know themselves.
     """
 
     name: str
     sniff: Callable[[Head], TapeFile | None]
     read: Callable[[Sequence[TapeFile], Instruments, Findings], Iterator[Records]]
+    is_joint: bool = False
 
 
 # ---------------------------------------------------------------- bytes
@@ -387,7 +390,8 @@ class Tape:
         self._reset()
         chains: dict[tuple[str, str, str, str], list[TapeFile]] = {}
         for file in self.files:
-            chains.setdefault((file.format.name, file.kind, file.exchange, file.symbol), []).append(file)
+            kind = "" if file.format.is_joint else file.kind
+            chains.setdefault((file.format.name, kind, file.exchange, file.symbol), []).append(file)
         # Markets follow their index at equal stamps, so that the order of the tape does not hang on file names.
         order = {symbol: at for at, symbol in enumerate(self.symbols)}
         keys = sorted(chains, key=lambda key: (chains[key][0].rank, order.get(key[3], len(order)), key))
