@@ -29,6 +29,7 @@ from engine.errors import ConfigError, DataError
 from engine.feeds import open_feed
 from engine.feeds.inspect import rescale
 from engine.feeds.instruments import Instruments, RescaleError
+from engine.feeds.merge import hold_last_stamp
 from engine.feeds.parquet import BLOCK_ROWS, FILE_FORMAT, FLAGS, META, NUMBERED, TICKER, TYPES, Meta, build_frame
 from engine.feeds.tape import COUNTS, Records, Tape
 from engine.feeds.tardis import NAME
@@ -261,7 +262,7 @@ def _check_target(place: Workplace, to: str, sources: Sequence[Path], is_replace
 
 
 def _write(tape: Tape, place: Workplace, to: str, markets: Sequence[Market]) -> dict[str, Any]:
-    blocks = tape.records()
+    blocks = hold_last_stamp(tape.records())
     writer: Writer
     if to == "npz":
         writer, losses = CommandWriter(place.part, place.target.name, tape, markets), NPZ_LOSSES
@@ -272,8 +273,6 @@ def _write(tape: Tape, place: Workplace, to: str, markets: Sequence[Market]) -> 
     kinds = np.zeros(max(ROW_NAMES) + 1, np.int64)
     first_ns = last_ns = 0
     for rows in blocks:
-        if not len(rows):
-            continue
         first_ns, last_ns = first_ns or int(rows["ts_ns"][0]), int(rows["ts_ns"][-1])
         kinds += np.bincount(rows["kind"], minlength=len(kinds))
         writer.add(rows)

@@ -13,6 +13,7 @@ from engine.errors import DataError
 from engine.feeds import open_feed
 from engine.feeds.instruments import RescaleError
 from engine.feeds.tape import COUNTS, Records, Tape
+from engine.memory import BookMeter
 
 # Rows of one message are told together; what is counted per message is counted at its first row.
 _GROUPS = np.zeros(32, np.int64)
@@ -73,7 +74,11 @@ class StampCheck:
 
 
 def inspect_tape(
-    paths: str | Path | Sequence[str | Path], markets: Sequence[Market] = (), *, is_strict: bool = False
+    paths: str | Path | Sequence[str | Path],
+    markets: Sequence[Market] = (),
+    *,
+    is_strict: bool = False,
+    meter: BookMeter | None = None,
 ) -> dict[str, Any]:
     """Read a recording to its end and return what it holds and what is wrong with it.
 
@@ -83,7 +88,9 @@ def inspect_tape(
         Empty: every instrument there is, in units of our own.
     is_strict : bool
         Whether the first fault is raised: a row that cannot be read, a gap, a stamp of arrival that falls, a book whose
-        best bid reaches its best ask.
+        best bid reaches its best ask (FEED-012).
+    meter : BookMeter, optional
+        Follows the books; with markets only, since without them a tape may be read again in other units.
 
     Returns
     -------
@@ -99,7 +106,7 @@ def inspect_tape(
     while True:
         tape = open_feed(paths, markets, is_strict=is_strict, decimals=decimals)
         try:
-            return _inspect(tape, is_strict)
+            return _inspect(tape, is_strict, meter)
         except RescaleError as error:
             rescale(decimals, error)
 
@@ -113,18 +120,22 @@ def rescale(decimals: dict[tuple[str, str], Sequence[int]], error: RescaleError)
     decimals[error.name] = found
 
 
-def _inspect(tape: Tape, is_strict: bool) -> dict[str, Any]:
+def _inspect(tape: Tape, is_strict: bool, meter: BookMeter | None) -> dict[str, Any]:
     check = StampCheck()
     crossed = COUNTS.index("crossed")
+    commands = 0
     for rows in tape.records():
         check.add(rows)
-        tape.teller.tell(rows)
+        told = tape.teller.tell(rows)
+        commands += len(told)
+        if meter is not None:
+            meter.add(told)
         if is_strict and tape.teller.counts[:, crossed].any():
             market = int(np.flatnonzero(tape.teller.counts[:, crossed])[0])
             symbol = tape.instruments.rows[market].symbol
             last = int(rows["ts_ns"][-1])
             raise DataError(tape.files[0].path, None, None, f"expected no crossed book, {symbol} is by {last} ns")
-    tape.teller.finish()
+    commands += len(tape.teller.finish())
     counts = dict(zip(COUNTS, tape.teller.counts.sum(axis=0).tolist(), strict=True))
     findings = tape.findings
     instruments = [
@@ -139,6 +150,7 @@ def _inspect(tape: Tape, is_strict: bool) -> dict[str, Any]:
         "symbols": [row["symbol"] for row in instruments],
         "streams": dict(sorted(findings.rows.items())),
         "messages": check.messages,
+        "commands": commands,
         "gaps": findings.counts["gaps"],
         "resets": findings.counts["resets"],
         "crossed": counts["crossed"],

@@ -171,7 +171,7 @@ def count_interest(text: str) -> int:
 
 
 def number_id(text: str) -> int:
-    """Return an id as a number: itself where it is one below 2**63, 0 where there is none, else 63 bits of its BLAKE2b."""
+    """Return an id as a number: itself where it is one below 2**63, 0 for none, else 63 bits of its BLAKE2b."""
     if not text:
         return 0
     if text.isascii() and text.isdigit() and len(text) < 20 and int(text) >> 63 == 0:

@@ -34,25 +34,24 @@ def hold_last_stamp(blocks: Iterator[Commands]) -> Iterator[Commands]:
         yield held
 
 
-def merge_streams(streams: Sequence[Iterator[Commands]], key: str = "ts_ns") -> Iterator[Commands]:
+def merge_streams(streams: Sequence[Iterator[Commands]]) -> Iterator[Commands]:
     """Yield the commands of all streams in order of time; at equal stamps earlier streams go first (FEED-001).
 
-    Each stream must come in order of time, in blocks that hold whole stamps (`hold_last_stamp`).  `key` names another
-    field to go by.
+    Each stream must come in order of time, in blocks that hold whole stamps (`hold_last_stamp`).
     """
     heads = [next(stream, None) for stream in streams]
     while any(head is not None for head in heads):
         # Up to the earliest end of the blocks in hand nothing is missing from any stream.
-        bound = min(head[key][-1] for head in heads if head is not None)
+        bound = min(head["ts_ns"][-1] for head in heads if head is not None)
         parts = []
         for index, head in enumerate(heads):
             if head is None:
                 continue
-            cut = int(np.searchsorted(head[key], bound, side="right"))
+            cut = int(np.searchsorted(head["ts_ns"], bound, side="right"))
             parts.append(head[:cut])
             heads[index] = head[cut:] if cut < len(head) else next(streams[index], None)
         merged = np.concatenate(parts)
-        yield merged[np.argsort(merged[key], kind="stable")]
+        yield merged[np.argsort(merged["ts_ns"], kind="stable")]
 
 
 def cut_chunks(blocks: Iterator[Commands], rows: int) -> Iterator[Commands]:

@@ -71,7 +71,7 @@ FLAGS: dict[str, dict[str, int]] = {
     TICKER: {},
 }
 KINDS = {name: kind for kind, name in ROW_NAMES.items()}
-TAKERS, MAKERS = {"buy": 1, "sell": -1, None: 0}, {"bid": 1, "ask": -1, None: 0}
+TAKERS, MAKERS = {"buy": 1, "sell": -1, "": 0}, {"bid": 1, "ask": -1, "": 0}
 
 META = "perp.tape"
 FILE_FORMAT = 1
@@ -160,7 +160,9 @@ def build_frame(polars: Any, type_: str, rows: NDArray[np.void], instruments: Se
         columns["due_ns"] = due.set(due == 0, None)
     else:
         sides = TAKERS if type_ in ("trades", "liquidations") else MAKERS
-        columns["side"] = look_up([*sides], np.where(record["side"] == 0, 2, record["side"] < 0))
+        columns["side"] = look_up(
+            [side or None for side in sides], np.where(record["side"] == 0, 2, record["side"] < 0)
+        )
         columns["price"] = _build_decimals(polars, record["price"], record["price"] != 0, rows, instruments)
         is_told = np.ones(len(rows), np.bool_)
         columns["amount"] = _build_decimals(polars, record["qty"], is_told, rows, instruments, is_amount=True)
@@ -280,7 +282,7 @@ def _read_tape(
                 instruments.find(*meta.instruments[index])
     last_ns = 0
     streams = [_read_file(file, instruments, findings) for file, _ in tape.values()]
-    for numbered in merge_streams(streams, "row"):
+    for numbered in _merge_by_row(streams):
         rows = np.ascontiguousarray(numbered["record"])
         if rows["ts_ns"][0] < last_ns or np.any(np.diff(rows["ts_ns"]) < 0):
             path = next(iter(tape.values()))[0].path
@@ -289,17 +291,31 @@ def _read_tape(
         yield rows
 
 
+def _merge_by_row(streams: Sequence[Iterator[NDArray[np.void]]]) -> Iterator[NDArray[np.void]]:
+    heads = [next(stream, None) for stream in streams]
+    while any(head is not None for head in heads):
+        # Up to the earliest end of the blocks in hand no row is missing.
+        bound = min(head["row"][-1] for head in heads if head is not None)
+        parts = []
+        for at, head in enumerate(heads):
+            if head is not None:
+                cut = int(np.searchsorted(head["row"], bound, side="right"))
+                parts.append(head[:cut])
+                heads[at] = head[cut:] if cut < len(head) else next(streams[at], None)
+        merged = np.concatenate(parts)
+        yield merged[np.argsort(merged["row"])]
+
+
 def _read_file(file: TapeFile, instruments: Instruments, findings: Findings) -> Iterator[NDArray[np.void]]:
     polars = require_polars(f"{file.path}: reading Parquet")
     names = list(describe_schema(polars, file.kind))
     converter, stamps = _Converter(file.kind, instruments), Stamps("ts_ns", 1)
-    columns = [
+    columns = []
+    for name in names:
+        column = polars.col(name).cast(polars.String).fill_null("")
         # canonical text: zeroes at the end say nothing, and caches know texts
-        polars.col(name).cast(polars.String).str.strip_chars_end("0").str.strip_chars_end(".")
-        if name in ("price", "amount", "value")
-        else polars.col(name).cast(polars.String)
-        for name in names
-    ]
+        is_decimal = name in ("price", "amount", "value")
+        columns.append(column.str.strip_chars_end("0").str.strip_chars_end(".") if is_decimal else column)
     last, start = -1, 0
     while True:
         try:
@@ -355,8 +371,7 @@ class _Converter:
 
     def _convert_orders(self, block: Block, record: Records, owners: Sequence[Instrument]) -> None:
         is_taken = self.type_ in ("trades", "liquidations")
-        sides: Mapping[Any, int] = TAKERS if is_taken else MAKERS
-        record["side"] = block.choose("side", sides)
+        record["side"] = block.choose("side", TAKERS if is_taken else MAKERS)
         is_trade = self.type_ == "trades"
         prices = [owner.prices if is_trade else owner.levels for owner in owners]
         amounts = [owner.trades if is_trade else owner.totals for owner in owners]
@@ -372,7 +387,7 @@ class _Converter:
 
     def _convert_ticker(self, block: Block, record: Records, owners: Sequence[Instrument]) -> None:
         values = []
-        texts = [text or "" for text in block.texts("value")]
+        texts = block.texts("value")
         try:
             for kind, owner, text in zip(record["kind"].tolist(), owners, texts, strict=True):
                 if kind in (ROW_FUNDING, ROW_PREDICTED):
@@ -387,7 +402,7 @@ class _Converter:
         record["flags"] = [0 if text else NO_RATE for text in texts]
 
 
-def _count(text: str | None) -> int:
+def _count(text: str) -> int:
     return count_stamp(text, 1) if text else 0
 
 

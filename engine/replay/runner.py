@@ -66,6 +66,10 @@ class Plan:
         Positions and resting orders it has room for, the outside's included.
     until_seq : int, optional
         Stop after this many commands.
+    indexes : mapping
+        As the feed was opened with (FEED-010); for the summary.
+    lenient : bool
+        Whether the feed leaves out what cannot be read (FEED-012); for the summary.
     inputs : sequence of (role, path)
         Files the plan was read from; their SHA-256 go into the summary.
     """
@@ -80,6 +84,8 @@ class Plan:
     positions_max: int | None = None
     orders_max: int | None = None
     until_seq: int | None = None
+    indexes: Mapping[str, str] = field(default_factory=dict)
+    lenient: bool = False
     inputs: Sequence[tuple[str, Path]] = ()
 
 
@@ -308,6 +314,8 @@ class _Runner:
             "populations": [p.name if isinstance(p, Path) else msgspec.to_builtins(p) for p in plan.populations],
             "shock": msgspec.to_builtins(plan.shock),
             "funds": dict(plan.funds),
+            "indexes": dict(plan.indexes),
+            "lenient": plan.lenient,
             "accounts_max": plan.accounts_max,
             "positions_max": plan.positions_max,
             "orders_max": plan.orders_max,
