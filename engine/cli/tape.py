@@ -153,6 +153,8 @@ def run_convert(options: argparse.Namespace) -> int:
     print(f"{facts['out']}: {facts['to']}, " + ", ".join(f"{name} {count:,}" for name, count in facts["rows"].items()))
     for file in facts["files"]:
         print(f"  {file['file']}: {file['rows']:,} rows")
+    for row in facts["skipped"]:
+        print(f"left alone: {row['file']}: {row['reason']}")
     if facts["gaps"] or facts["dropped"]:
         print(f"{facts['gaps']:,} gaps, {facts['dropped']:,} rows left out: perp inspect says where")
     for loss in facts["lossy"]:

@@ -1,4 +1,4 @@
-"""A tape of any format as Tardis CSV, Parquet or commands (FEED-065 to FEED-069)."""
+"""A tape of any format as Tardis CSV, Parquet or commands (FEED-065..FEED-069)."""
 
 import json
 import re
@@ -30,7 +30,7 @@ from engine.feeds import open_feed
 from engine.feeds.inspect import rescale
 from engine.feeds.instruments import Instruments, RescaleError
 from engine.feeds.merge import hold_last_stamp
-from engine.feeds.parquet import BLOCK_ROWS, FILE_FORMAT, FLAGS, META, NUMBERED, TICKER, TYPES, Meta, build_frame
+from engine.feeds.parquet import BLOCK_ROWS, FILE_FORMAT, META, NUMBERED, TYPES, Meta, build_frame
 from engine.feeds.tape import COUNTS, Records, Tape
 from engine.feeds.tardis import NAME
 from engine.feeds.tardis_writer import LOSSES as TARDIS_LOSSES
@@ -50,7 +50,6 @@ NPZ_LOSSES = {
     "rounded": "mark and index prices finer than a tick: rounded half-even (FEED-005)",
     "beyond": "levels above the market's price_max: left out",
 }
-PARQUET_LOSSES = {"flags": "rows with flags that their type has no column for"}
 
 
 class Writer(Protocol):
@@ -68,7 +67,7 @@ class Writer(Protocol):
 
 
 class ParquetWriter:
-    """A folder of Parquet files, one per type (FEED-067)."""
+    """A folder of Parquet files, one per type, which hold everything (FEED-067)."""
 
     def __init__(self, folder: Path, instruments: Instruments) -> None:
         self.losses: Counter[str] = Counter()
@@ -92,9 +91,6 @@ class ParquetWriter:
             chosen = numbered[np.isin(rows["kind"], kinds)]
             if not len(chosen):
                 continue
-            if type_ != TICKER:
-                known = sum(FLAGS[type_].values())
-                self.losses["flags"] += int((chosen["record"]["flags"] & ~np.uint8(known) != 0).sum())
             self._first_ns.setdefault(type_, int(chosen["record"]["ts_ns"][0]))
             self._present.setdefault(type_, set()).update(np.unique(chosen["record"]["market"]).tolist())
             waiting = self._waiting.setdefault(type_, [])
@@ -267,7 +263,7 @@ def _write(tape: Tape, place: Workplace, to: str, markets: Sequence[Market]) -> 
     if to == "npz":
         writer, losses = CommandWriter(place.part, place.target.name, tape, markets), NPZ_LOSSES
     elif to == "parquet":
-        writer, losses = ParquetWriter(place.part, tape.instruments), PARQUET_LOSSES
+        writer, losses = ParquetWriter(place.part, tape.instruments), {}
     else:
         writer, losses = TardisWriter(place.part, tape.instruments), TARDIS_LOSSES
     kinds = np.zeros(max(ROW_NAMES) + 1, np.int64)
@@ -293,6 +289,7 @@ def _write(tape: Tape, place: Workplace, to: str, markets: Sequence[Market]) -> 
         "resets": findings.counts["resets"],
         "dropped": findings.dropped.total(),
         "dropped_by": dict(sorted(findings.dropped.items())),
+        "skipped": [{"file": str(path), "reason": reason} for path, reason in tape.skipped],
         "lossy": [
             {"what": name, "rows": int(writer.losses[name]), "why": why}
             for name, why in losses.items()

@@ -120,9 +120,15 @@ def rescale(decimals: dict[tuple[str, str], Sequence[int]], error: RescaleError)
     decimals[error.name] = found
 
 
+def _refuse_crossed(tape: Tape, ts_ns: int) -> None:
+    crossed = np.flatnonzero(tape.teller.counts[:, COUNTS.index("crossed")])
+    if len(crossed):
+        symbol = tape.instruments.rows[int(crossed[0])].symbol
+        raise DataError(tape.files[0].path, None, None, f"expected no crossed book, {symbol} is by {ts_ns} ns")
+
+
 def _inspect(tape: Tape, is_strict: bool, meter: BookMeter | None) -> dict[str, Any]:
     check = StampCheck()
-    crossed = COUNTS.index("crossed")
     commands = 0
     for rows in tape.records():
         check.add(rows)
@@ -130,12 +136,11 @@ def _inspect(tape: Tape, is_strict: bool, meter: BookMeter | None) -> dict[str, 
         commands += len(told)
         if meter is not None:
             meter.add(told)
-        if is_strict and tape.teller.counts[:, crossed].any():
-            market = int(np.flatnonzero(tape.teller.counts[:, crossed])[0])
-            symbol = tape.instruments.rows[market].symbol
-            last = int(rows["ts_ns"][-1])
-            raise DataError(tape.files[0].path, None, None, f"expected no crossed book, {symbol} is by {last} ns")
+        if is_strict:
+            _refuse_crossed(tape, check.last_ns)
     commands += len(tape.teller.finish())
+    if is_strict:
+        _refuse_crossed(tape, check.last_ns)
     counts = dict(zip(COUNTS, tape.teller.counts.sum(axis=0).tolist(), strict=True))
     findings = tape.findings
     instruments = [

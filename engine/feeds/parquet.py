@@ -14,10 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.codes import (
-    ENDS_MESSAGE,
-    IN_SNAPSHOT,
     NO_RATE,
-    OFF_MARKET,
     ROW_ADD,
     ROW_CHANGE,
     ROW_CLEAR,
@@ -62,14 +59,6 @@ TYPES: dict[str, tuple[int, ...]] = {
 }
 TICKER = "derivative_ticker"
 HOMES = ("incremental_book_L2", TICKER, "trades", "quotes", "liquidations", "orders")
-FLAGS: dict[str, dict[str, int]] = {
-    "trades": {"off_market": OFF_MARKET},
-    "liquidations": {"off_market": OFF_MARKET},
-    "quotes": {},
-    "orders": {"in_snapshot": IN_SNAPSHOT, "ends_message": ENDS_MESSAGE},
-    "incremental_book_L2": {"in_snapshot": IN_SNAPSHOT, "ends_message": ENDS_MESSAGE},
-    TICKER: {},
-}
 KINDS = {name: kind for kind, name in ROW_NAMES.items()}
 TAKERS, MAKERS = {"buy": 1, "sell": -1, "": 0}, {"bid": 1, "ask": -1, "": 0}
 
@@ -106,12 +95,12 @@ class Meta(msgspec.Struct, kw_only=True):
 def describe_schema(polars: Any, type_: str) -> dict[str, Any]:
     """Return the columns of a type and their polars types."""
     schema = {"row": polars.Int64, "ts_ns": polars.Int64, "exchange_ns": polars.Int64}
-    schema |= dict.fromkeys(("exchange", "symbol", "kind"), polars.String) | {"id": polars.Int64}
+    schema |= dict.fromkeys(("exchange", "symbol", "kind"), polars.String)
+    schema |= {"id": polars.Int64, "flags": polars.UInt8}
     decimal = polars.Decimal(38, DECIMALS)
     if type_ == TICKER:
         return schema | {"value": decimal, "due_ns": polars.Int64}
-    flags = dict.fromkeys(FLAGS[type_], polars.Boolean)
-    return schema | {"side": polars.String, "price": decimal, "amount": decimal} | flags
+    return schema | {"side": polars.String, "price": decimal, "amount": decimal}
 
 
 # ---------------------------------------------------------------- rows to columns
@@ -150,6 +139,7 @@ def build_frame(polars: Any, type_: str, rows: NDArray[np.void], instruments: Se
         "symbol": look_up([instrument.symbol for instrument in instruments], markets),
         "kind": look_up(kind_names, kinds),
         "id": told("id"),
+        "flags": np.ascontiguousarray(record["flags"]),
     }
     if type_ == TICKER:
         is_interest, is_funding = kinds == ROW_INTEREST, kinds == ROW_FUNDING
@@ -166,7 +156,6 @@ def build_frame(polars: Any, type_: str, rows: NDArray[np.void], instruments: Se
         columns["price"] = _build_decimals(polars, record["price"], record["price"] != 0, rows, instruments)
         is_told = np.ones(len(rows), np.bool_)
         columns["amount"] = _build_decimals(polars, record["qty"], is_told, rows, instruments, is_amount=True)
-        columns |= {name: (record["flags"] & flag) != 0 for name, flag in FLAGS[type_].items()}
     return polars.DataFrame(columns, schema=describe_schema(polars, type_))
 
 
@@ -361,6 +350,7 @@ class _Converter:
         rows["row"] = block.stamps("row", 1)
         record["ts_ns"] = block.stamps("ts_ns", 1)
         record["exchange_ns"], record["id"] = block.map("exchange_ns", _count), block.map("id", _count)
+        record["flags"] = block.map("flags", _count)
         record["market"] = [owner.index for owner in owners]
         record["kind"] = block.choose("kind", self._kinds)
         if self.type_ == TICKER:
@@ -382,8 +372,6 @@ class _Converter:
                 record[field] = [cache[text] if text else 0 for cache, text in zip(caches, texts, strict=True)]
             except (ValueError, ArithmeticError) as error:
                 raise FieldError(name, str(error)) from error
-        for name, flag in FLAGS[self.type_].items():
-            record["flags"] |= (block.choose(name, {"true": 1, "false": 0}) * flag).astype(np.uint8)
 
     def _convert_ticker(self, block: Block, record: Records, owners: Sequence[Instrument]) -> None:
         values = []
@@ -399,7 +387,6 @@ class _Converter:
         is_interest = record["kind"] == ROW_INTEREST
         due = np.array(block.map("due_ns", _count), dtype=np.int64)
         record["price"], record["qty"] = np.where(is_interest, 0, values), np.where(is_interest, values, due)
-        record["flags"] = [0 if text else NO_RATE for text in texts]
 
 
 def _count(text: str) -> int:

@@ -52,6 +52,7 @@ TICKER_PLACES = {ROW_PREDICTED: 2, ROW_INTEREST: 3, ROW_LAST: 4, ROW_INDEX: 5, R
 _RANKS = np.zeros(1 + max(max(kinds) for kinds in TYPES.values()), np.int64)
 for _rank, _kinds in enumerate(TYPES[_type] for _type in HEADERS):
     _RANKS[list(_kinds)] = _rank
+SAID = IN_SNAPSHOT | ENDS_MESSAGE | OFF_MARKET | NO_RATE  # what lines can say, or `LOSSES` does
 
 LOSSES = {
     "nanoseconds": "rows whose stamps are finer than a microsecond: they are cut",
@@ -61,6 +62,7 @@ LOSSES = {
     "snapshots": "snapshots right after a snapshot, or without levels: told as what they change",
     "orders": "rows of single orders: left out, the levels they make are there",
     "ids": "numbers of book updates, quotes and tickers: left out",
+    "flags": "rows with other marks that no column can say",
     "off_market": "trades off the market: their side is `unknown`, so that they move nothing",
 }
 
@@ -211,6 +213,7 @@ class TardisWriter:
         has_id = np.isin(kinds, TYPES["trades"] + TYPES["liquidations"])
         losses["ids"] += int((~has_id & (rows["id"] != 0)).sum())
         losses["off_market"] += int((np.isin(kinds, TYPES["trades"]) & (rows["flags"] & OFF_MARKET != 0)).sum())
+        losses["flags"] += int((rows["flags"] & ~np.uint8(SAID) != 0).sum())
         micros = np.concatenate([[self._last[0]], stamps // NS_PER_US])
         ranks = np.concatenate([[self._last[1]], _RANKS[kinds]])
         losses["order"] += int(((np.diff(micros) == 0) & (np.diff(ranks) < 0)).sum())
