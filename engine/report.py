@@ -119,6 +119,9 @@ def _describe_run(write: _Writer) -> list[tuple[str, str]]:
     summary = write.summary
     seconds = (summary["last_ns"] - summary["first_ns"]) / NS
     rows = [("tape", f"{format_time(summary['first_ns'])}, {seconds:,.1f} s")]
+    gaps, dropped = (summary["tape"].get(name, 0) for name in ("gaps", "dropped"))
+    if gaps or dropped:
+        rows.append(("", f"{count_noun(gaps, 'gap')}, {count_noun(dropped, 'row')} left out"))
     for index, market in enumerate(write.markets):
         ticks = (market[f"mark_{name}_tick"] for name in ("first", "low", "high", "last"))
         first, low, high, last = (write.price(index, tick) for tick in ticks)

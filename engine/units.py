@@ -68,3 +68,9 @@ def leverage_to_rate(leverage: int | str | Decimal) -> Decimal:
 def format_units(count: int, unit: Decimal) -> str:
     """Return `count` times `unit` as plain decimal text, with the decimals of the unit."""
     return format((Decimal(count) * unit).quantize(unit), "f")
+
+
+def format_plain(count: int, unit: Decimal) -> str:
+    """Return `count` times `unit` as plain decimal text without zeroes that say nothing: 28145.1, 0.00002754, 2000."""
+    text = format(Decimal(count) * unit, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

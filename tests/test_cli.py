@@ -542,8 +542,8 @@ def test_inspect(small, capsys):
     assert "incremental_book_L2" in capsys.readouterr().out
     assert main(["inspect", str(small / "tape"), "--market", str(small / "market.toml"), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
-    assert facts["commands"] > facts["trades"] > 0
-    assert facts["symbols"] == "BTCUSDT"
+    assert facts["commands"] > facts["streams"]["trades"] > 0
+    assert facts["symbols"] == ["BTCUSDT"]
     assert main(["inspect", str(small / "population.toml")]) == 4
 
 

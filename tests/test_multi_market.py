@@ -69,7 +69,7 @@ def test_spot_moves_the_index_of_its_perpetual(capture):
 
 
 def test_cross_accounts_fall_in_one_market_for_losses_in_another(capture, tmp_path):
-    """Four perpetuals, one fund; accounts hold several at once; the crash is everybody's, and every unit is found again."""
+    """Four perpetuals, one fund; accounts hold several; the crash is everybody's, every unit is found again."""
     markets = make_markets()
     size = LognormalSize(sigma=Decimal("0.8"))
     crowds = [

@@ -24,6 +24,7 @@ INNER = {
     "errors": set(),
     "_jit": set(),
     "_probe": {"_jit", "errors"},
+    "files": {"errors"},
     "layout": {"codes"},
     "units": {"codes"},
     "policies": {"codes", "errors", "units"},

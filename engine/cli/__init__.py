@@ -19,9 +19,10 @@ from engine.cli.bench import add_bench
 from engine.cli.check import add_check
 from engine.cli.fetch import add_fetch
 from engine.cli.fuzz import add_fuzz
-from engine.cli.interrupts import Interrupts
+from engine.cli.interrupts import INTERRUPTED, Interrupts
 from engine.cli.lab import add_lab
 from engine.cli.sim import add_sim
+from engine.cli.tape import add_tape
 from engine.cli.venues import add_venues
 from engine.cli.verify import add_verify
 from engine.cli.warm import COMPILE_SECONDS, compile_kernels, find_kernels, load_kernels
@@ -30,7 +31,6 @@ from engine.errors import ConfigError, DataError, EngineError
 if TYPE_CHECKING:
     from engine.replay import Plan, Run
 
-INTERRUPTED = 130
 USAGE = 2
 PACKAGE = Path(__file__).parents[1]
 DOCS = PACKAGE / "docs"
@@ -80,8 +80,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="perp",
         description="A deterministic perpetual-futures exchange: does the fund survive, and if not, who pays?",
-        epilog="exit status: 0 fine, 2 usage, 3 missing extra, 4 bad data, 5 bad configuration, 6 capacity, "
-        "70 broken invariant, 130 interrupted",
+        epilog="exit status: 0 fine, 1 found what it looks for, 2 usage, 3 missing extra, 4 bad data, "
+        "5 bad configuration, 6 capacity, 70 broken invariant, 130 interrupted",
     )
     parser.add_argument("--version", action="version", version=f"perp-engine {engine.__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
@@ -95,14 +95,10 @@ def build_parser() -> argparse.ArgumentParser:
     add_venues(verbs)
     add_bench(verbs)
     add_lab(verbs)
-    inspect = verbs.add_parser("inspect", help="say what a tape holds")
-    inspect.add_argument("tape", nargs="+", type=Path, metavar="TAPE", help="files or folders")
-    inspect.add_argument(
-        "--market", action="append", default=[], type=Path, metavar="FILE", help="market file: reads every row"
-    )
+    add_tape(verbs)
     warm = verbs.add_parser("warm", help="compile every kernel now")
     doctor = verbs.add_parser("doctor", help="say what this installation runs on")
-    for added, verb in ((inspect, run_inspect), (warm, run_warm), (doctor, run_doctor)):
+    for added, verb in ((warm, run_warm), (doctor, run_doctor)):
         added.add_argument("--json", action="store_true", help="print one JSON object instead of text")
         added.set_defaults(verb=verb)
     docs = verbs.add_parser("docs", help="print a page or a rule of the documentation")
@@ -135,7 +131,7 @@ def _add_demo(verbs: Any) -> None:
 
 def _add_replay(verbs: Any) -> None:
     replay = verbs.add_parser("replay", help="run a recorded tape, with a population and a shock on top")
-    replay.add_argument("tape", nargs="+", type=Path, metavar="TAPE", help="Tardis CSV files, or folders of them")
+    replay.add_argument("tape", nargs="+", type=Path, metavar="TAPE", help="recordings, or folders of them")
     replay.add_argument(
         "--market", action="append", required=True, type=Path, metavar="FILE", help="market TOML; repeat for more"
     )
@@ -154,6 +150,14 @@ def _add_replay(verbs: Any) -> None:
         default=[],
         metavar="N",
         help="what the fund starts with, in its asset (250000); NAME=N where markets have several funds",
+    )
+    replay.add_argument("--lenient", action="store_true", help="leave out and count what of the tape cannot be read")
+    replay.add_argument(
+        "--index",
+        action="append",
+        default=[],
+        metavar="SYMBOL=EXCHANGE:SYMBOL",
+        help="a market's index price: the trades of another instrument on the tape",
     )
     replay.add_argument("--out", type=Path, metavar="DIR", help="run directory; without it nothing is written")
     replay.add_argument("--seed", type=int, metavar="N", help="overrides the population's seed")
@@ -204,7 +208,8 @@ def _read_plan(options: argparse.Namespace) -> "Plan":
     from engine.scenario import load_shock
 
     markets = [load_market(path) for path in options.market]
-    feed = open_feed(options.tape, markets)
+    indexes = _read_indexes(options.index)
+    feed = open_feed(options.tape, markets, indexes=indexes, is_strict=not options.lenient)
     funds: dict[str, int] = {}
     for text in options.fund:
         funds.update(count_fund(text, markets))
@@ -218,6 +223,8 @@ def _read_plan(options: argparse.Namespace) -> "Plan":
         populations=[_read_population(path, options.seed) for path in options.population],
         shock=None if options.shock is None else load_shock(options.shock),
         funds=funds,
+        indexes=indexes,
+        lenient=options.lenient,
         engine=options.engine,
         accounts_max=options.accounts_max,
         positions_max=options.positions_max,
@@ -226,6 +233,13 @@ def _read_plan(options: argparse.Namespace) -> "Plan":
         journal=options.journal,
         inputs=inputs,
     )
+
+
+def _read_indexes(texts: Sequence[str]) -> dict[str, str]:
+    for text in texts:
+        if not all(text.partition("=")):
+            raise ConfigError(f"--index {text}: expected SYMBOL=EXCHANGE:SYMBOL")
+    return dict(text.split("=", 1) for text in texts)
 
 
 def _read_population(path: Path, seed: int | None) -> Any:
@@ -287,6 +301,7 @@ def run_demo(options: argparse.Namespace) -> int:
     options.population, options.shock = [folder / "population.toml"], folder / "shock.toml"
     options.fund, options.seed, options.until_seq, options.journal = [options.fund], None, None, None
     options.accounts_max = options.positions_max = options.orders_max = None
+    options.lenient, options.index = False, []
     if not options.json:
         print(DEMO_TEXT, flush=True)
     is_new = not options.out.parent.exists()
@@ -367,53 +382,6 @@ def _describe_cpu() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def run_inspect(options: argparse.Namespace) -> int:
-    """`perp inspect`: with markets every row is read and checked, without them only what the files say they are."""
-    if options.market:
-        return _inspect_rows(options)
-    from engine.feeds.tardis import inspect_file
-    from engine.memory import describe_units, format_units
-
-    rows = []
-    for path in options.tape:
-        for file in sorted(path.glob("*.csv*")) if path.is_dir() else [path]:
-            tape = inspect_file(file)
-            if tape is not None:
-                rows.append({"file": str(file), "kind": tape.kind, "exchange": tape.exchange, "symbol": tape.symbol})
-    if not rows:
-        raise DataError(options.tape[0], None, None, "expected Tardis CSV files, found none")
-    units = describe_units()
-    if options.json:
-        print(json.dumps({"schema": 1, "files": rows, "memory": units}, indent=2))
-        return 0
-    for row in rows:
-        print(f"{row['kind']:21} {row['exchange']:18} {row['symbol']:12} {row['file']}")
-    print(f"memory of a replay: {format_units(units)}; with --market more is known")
-    return 0
-
-
-def _inspect_rows(options: argparse.Namespace) -> int:
-    from engine.contract import build_setup, load_market
-    from engine.feeds import open_feed
-    from engine.memory import BookMeter, describe_setup, format_memory
-    from engine.report import format_time
-
-    markets = [load_market(path) for path in options.market]
-    feed = open_feed(options.tape, markets)
-    memory = describe_setup(build_setup(markets))
-    meter = BookMeter()
-    first = last = commands = 0
-    for chunk in feed.chunks():
-        first = first or int(chunk["ts_ns"][0])
-        last = int(chunk["ts_ns"][-1])
-        commands += len(chunk)
-        meter.add(chunk)
-    facts: dict[str, Any] = {"symbols": ", ".join(feed.symbols), "commands": commands, "seconds": (last - first) / 1e9}
-    facts |= {"first": format_time(first), "last": format_time(last), **feed.counts}
-    memory |= meter.describe()
-    return _print_facts(facts | ({"memory": memory} if options.json else format_memory(memory)), options.json)
 
 
 def run_docs(options: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from engine.cli.arguments import positive
-from engine.cli.interrupts import Interrupts
+from engine.cli.interrupts import INTERRUPTED, Interrupts
 from engine.cli.warm import load_kernels
 
 
@@ -28,7 +28,6 @@ def add_fuzz(verbs: Any) -> None:
 
 def run_fuzz(options: argparse.Namespace) -> int:
     """`perp fuzz`: 0 where nothing was found, 1 where a stream fails, 130 interrupted."""
-    from engine.cli import INTERRUPTED
     from engine.fuzz import fuzz, replay_failure
 
     load_kernels()

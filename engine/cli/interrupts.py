@@ -5,6 +5,8 @@ import sys
 from types import FrameType, TracebackType
 from typing import Any
 
+INTERRUPTED = 130  # exit status
+
 
 class Interrupts:
     """While active, Ctrl-C asks for a stop between two chunks; a second one stops at once."""

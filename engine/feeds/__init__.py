@@ -75,12 +75,15 @@ def open_feed(
     ------
     DataError
         Missing path, empty file, wrong columns, unknown symbol; what is wrong further down is raised when reached.
+    MissingExtraError
+        A file that is named outright, or all there is in the folders, needs a package that is not installed.
     """
     given = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
     if not given:
         raise DataError("feed", None, None, "expected at least one file or folder")
     found: list[TapeFile] = []
     skipped: list[tuple[Path, str]] = []
+    missing: MissingExtraError | None = None
     for path in given:
         named_outright = not path.is_dir()
         for file in [path] if named_outright else sorted(path.iterdir()):
@@ -92,6 +95,7 @@ def open_feed(
             except MissingExtraError as error:
                 if named_outright:
                     raise
+                missing = error
                 skipped.append((file, str(error)))
                 continue
             if tape is not None:
@@ -107,6 +111,8 @@ def open_feed(
     homes: dict[str, str] = {}
     if markets:
         found = _keep_one_exchange(found, skipped, homes, markets, set(sources.values()))
+    if not found and missing is not None:
+        raise missing
     if not found:
         known = ", ".join(format.name for format in FORMATS)
         raise DataError(given[0], None, None, f"expected recordings of the formats {known}, found none")

@@ -7,42 +7,58 @@ where an invariant broke.
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.codes import COMMAND_NAMES
+from engine.codes import (
+    COMMAND_NAMES,
+    FUNDING,
+    INDEX,
+    LEVEL,
+    MARK,
+    OFF_BOOK,
+    OFF_MARKET,
+    PPB,
+    PRINT,
+    ROW_FUNDING,
+    ROW_INDEX,
+    ROW_LEVEL,
+    ROW_MARK,
+    ROW_TRADE,
+)
 from engine.contract import Market
 from engine.errors import DataError
 from engine.feeds.arrays import MAGIC, read_header, read_rows, read_text
-from engine.feeds.instruments import Findings, Instruments
+from engine.feeds.instruments import RATE_PER_ONE, Findings, Instruments
 from engine.feeds.merge import cut_chunks
-from engine.feeds.tape import Format, Head, TapeFile
-from engine.layout import COMMAND
+from engine.feeds.tape import Format, Head, Records, TapeFile, Teller
+from engine.layout import COMMAND, RECORD
 
 Commands = NDArray[np.void]
 
 MEMBER, META = "commands.npy", "meta.npy"
 FORMAT_NUMBER = 1
-
-
-class MetaMarket(msgspec.Struct):
-    """What a tape must share with the market it is played in."""
-
-    symbol: str
-    tick_size: Decimal
-    lot_size: Decimal
+EXCHANGE = "commands"  # a tape of commands has forgotten whose they were
+ROW_OF = np.zeros(1 << 16, np.int16)  # kind of command -> kind of row, 0: none
+for _kind, _row in (
+    (LEVEL, ROW_LEVEL),
+    (PRINT, ROW_TRADE),
+    (MARK, ROW_MARK),
+    (INDEX, ROW_INDEX),
+    (FUNDING, ROW_FUNDING),
+):
+    ROW_OF[_kind] = _row
 
 
 class Meta(msgspec.Struct):
     """What a tape says of itself."""
 
     format: int
-    markets: list[MetaMarket]
+    markets: list[Market]
 
 
 def sniff(head: Head) -> TapeFile | None:
@@ -126,7 +142,7 @@ class CommandTape:
         is_strict: bool = True,
     ) -> None:
         self.files, self.skipped, self._is_strict = (file,), tuple(skipped), is_strict
-        own = read_meta(file.path).markets
+        own = self._markets = read_meta(file.path).markets
         self.symbols = tuple(market.symbol for market in own)
         if markets:
             told = [f"{market.symbol} in {market.tick_size} by {market.lot_size}" for market in own]
@@ -138,6 +154,10 @@ class CommandTape:
 
     def _reset(self) -> None:
         self.findings = Findings(self._is_strict)
+        self.instruments = Instruments(self._markets, dict.fromkeys(self.symbols, EXCHANGE))
+        for symbol in self.symbols:
+            self.instruments.find(EXCHANGE, symbol)
+        self.teller = Teller(self.instruments)
         self.counts: dict[str, int] = {"commands": 0, "gaps": 0, "resets": 0, "dropped": 0}
 
     def chunks(self, rows: int = 65_536) -> Iterator[Commands]:
@@ -160,33 +180,33 @@ class CommandTape:
                 rows = rows.copy()
                 rows["ts_ns"] = np.maximum(stamps, before)
             last_ns, done = int(rows["ts_ns"][-1]), done + len(rows)
-            self.findings.rows["commands"] = self.counts["commands"] = done
+            self.counts["commands"] = done
             for kind, count in Counter(rows["kind"].tolist()).items():
                 name = COMMAND_NAMES.get(kind, "unknown")
                 self.counts[name] = self.counts.get(name, 0) + count
+                self.findings.rows[name] += count
             yield rows
 
-    def inspect(self) -> dict[str, Any]:
-        """Read the tape to its end and return the keys of `perp inspect --json` that a tape of commands has."""
-        first_ns = last_ns = 0
-        for rows in self.chunks():
-            first_ns = first_ns or int(rows["ts_ns"][0])
-            last_ns = int(rows["ts_ns"][-1])
-        own = ("commands", "gaps", "resets", "dropped")
-        kinds = {name: count for name, count in sorted(self.counts.items()) if name not in own}
-        file = self.files[0]
-        return {
-            "rows": self.counts["commands"],
-            "first_ns": first_ns,
-            "last_ns": last_ns,
-            "symbols": list(self.symbols),
-            "streams": kinds,
-            "messages": self.counts["commands"],
-            "gaps": 0,
-            "resets": 0,
-            "dropped": 0,
-            "reversed_local": self.findings.counts["reversed_local"],
-            "faults": [{"kind": fault.kind, "error": str(fault.error)} for fault in self.findings.faults],
-            "files": [{"file": str(file.path), "format": FORMAT.name, "kind": file.kind, "exchange": "", "symbol": ""}],
-            "skipped": [{"file": str(path), "reason": reason} for path, reason in self.skipped],
-        }
+    def records(self) -> Iterator[Records]:
+        """Yield what the recorded market's commands tell as rows; what accounts sent has none and is counted.
+
+        A command has forgotten ids and the venue's stamps, and a funding is due when it is told.
+        """
+        self._reset()
+        return self._tell_rows()
+
+    def _tell_rows(self) -> Iterator[Records]:
+        fine = np.array([instrument.fine_per_tick for instrument in self.instruments], np.int64)
+        for commands in self._read():
+            told = commands[(ROW_OF[commands["kind"]] != 0) & (commands["market"] < len(fine))]
+            self.findings.counts["other_commands"] += len(commands) - len(told)
+            rows = np.zeros(len(told), RECORD)
+            for name in ("ts_ns", "market", "side"):
+                rows[name] = told[name]
+            rows["kind"] = kinds = ROW_OF[told["kind"]]
+            is_fine, is_funding = (kinds == ROW_MARK) | (kinds == ROW_INDEX), kinds == ROW_FUNDING
+            rows["price"] = told["price_tick"] * np.where(is_fine, fine[told["market"]], 1)
+            rows["price"][is_funding] = told["amount_quote"][is_funding] * (RATE_PER_ONE // PPB)
+            rows["qty"] = np.where(is_funding, told["ts_ns"], told["qty_lot"])
+            rows["flags"] = np.where((kinds == ROW_TRADE) & (told["flags"] & OFF_BOOK != 0), OFF_MARKET, 0)
+            yield rows

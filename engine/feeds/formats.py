@@ -16,12 +16,14 @@ from engine.feeds import (
     lobster,
     luno,
     okx,
+    parquet,
     tardis,
 )
 from engine.feeds.tape import Format, TapeFile, read_head
 
 # The most particular first.
 FORMATS: tuple[Format, ...] = (
+    parquet.FORMAT,
     command_tape.FORMAT,
     hftbacktest.FORMAT,
     databento.FORMAT,

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.codes import ROW_LAST, ROW_LEVEL, ROW_LIQUIDATION, ROW_MARK, ROW_QUOTE, ROW_TRADE
 from engine.contract import Market
 from engine.errors import DataError
 from engine.feeds import CommandTape, open_feed
-from engine.feeds.instruments import RescaleError
+from engine.feeds.instruments import Instruments, RescaleError
 from engine.feeds.tape import COUNTS, Records, Tape
+from engine.memory import BookMeter
 
 # Rows of one message are told together; what is counted per message is counted at its first row.
 _GROUPS = np.zeros(32, np.int64)
@@ -32,17 +32,19 @@ class StampCheck:
     duplicates : int
         Messages with the venue's stamp of the one before it in the same stream of the same instrument.
     reversed : int
-        Messages whose venue's stamp lies before the latest of the messages before it, of whatever stream (FEED-024).
+        Messages whose venue's stamp lies before the latest of the messages before it, of whatever stream of the
+        same exchange (FEED-024).
     negative : int
         Messages that arrived, by the recorder's clock, before the venue says it sent them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, instruments: Instruments) -> None:
+        self._instruments = instruments
         self.duplicates = self.reversed = self.negative = self.messages = 0
         self.first_ns = self.last_ns = 0
         self._last: dict[tuple[int, int], int] = {}
         self._before = np.zeros(4, np.int64)  # group, market, ts_ns, exchange_ns of the last row
-        self._stamp = 0
+        self._latest: dict[str, int] = {}  # exchange -> its latest stamp
 
     def add(self, rows: Records) -> None:
         """Count the messages of rows."""
@@ -61,19 +63,26 @@ class StampCheck:
             return
         stamps = rows["exchange_ns"][stamped]
         self.negative += int((rows["ts_ns"][stamped] < stamps).sum())
-        latest = np.maximum.accumulate(np.concatenate([[self._stamp], stamps]))
-        self.reversed += int((stamps < latest[:-1]).sum())
-        self._stamp = int(latest[-1])
+        exchanges = np.array([row.exchange for row in self._instruments])[rows["market"][stamped]]
+        for exchange in np.unique(exchanges).tolist():
+            own = stamps[exchanges == exchange]
+            latest = np.maximum.accumulate(np.concatenate([[self._latest.get(exchange, 0)], own]))
+            self.reversed += int((own < latest[:-1]).sum())
+            self._latest[exchange] = int(latest[-1])
         streams = group[stamped] * (1 << 16) + rows["market"][stamped]
         for stream in np.unique(streams).tolist():
-            own: NDArray[np.int64] = stamps[streams == stream]
+            own = stamps[streams == stream]
             key = divmod(stream, 1 << 16)
             self.duplicates += int((np.diff(own) == 0).sum()) + (self._last.get(key) == int(own[0]))
             self._last[key] = int(own[-1])
 
 
 def inspect_tape(
-    paths: str | Path | Sequence[str | Path], markets: Sequence[Market] = (), *, is_strict: bool = False
+    paths: str | Path | Sequence[str | Path],
+    markets: Sequence[Market] = (),
+    *,
+    is_strict: bool = False,
+    meter: BookMeter | None = None,
 ) -> dict[str, Any]:
     """Read a recording to its end and return what it holds and what is wrong with it.
 
@@ -83,7 +92,9 @@ def inspect_tape(
         Empty: every instrument there is, in units of our own.
     is_strict : bool
         Whether the first fault is raised: a row that cannot be read, a gap, a stamp of arrival that falls, a book whose
-        best bid reaches its best ask.
+        best bid reaches its best ask (FEED-012).
+    meter : BookMeter, optional
+        Follows the books; with markets only, since without them a tape may be read again in other units.
 
     Returns
     -------
@@ -98,10 +109,8 @@ def inspect_tape(
     decimals: dict[tuple[str, str], Sequence[int]] = {}
     while True:
         tape = open_feed(paths, markets, is_strict=is_strict, decimals=decimals)
-        if isinstance(tape, CommandTape):
-            return tape.inspect()
         try:
-            return _inspect(tape, is_strict)
+            return _inspect(tape, is_strict, meter)
         except RescaleError as error:
             rescale(decimals, error)
 
@@ -115,18 +124,28 @@ def rescale(decimals: dict[tuple[str, str], Sequence[int]], error: RescaleError)
     decimals[error.name] = found
 
 
-def _inspect(tape: Tape, is_strict: bool) -> dict[str, Any]:
-    check = StampCheck()
-    crossed = COUNTS.index("crossed")
-    for rows in tape.records():
+def _refuse_crossed(tape: Tape | CommandTape, ts_ns: int) -> None:
+    crossed = np.flatnonzero(tape.teller.counts[:, COUNTS.index("crossed")])
+    if len(crossed):
+        symbol = tape.instruments.rows[int(crossed[0])].symbol
+        raise DataError(tape.files[0].path, None, None, f"expected no crossed book, {symbol} is by {ts_ns} ns")
+
+
+def _inspect(tape: Tape | CommandTape, is_strict: bool, meter: BookMeter | None) -> dict[str, Any]:
+    blocks = tape.records()
+    check = StampCheck(tape.instruments)
+    commands = 0
+    for rows in blocks:
         check.add(rows)
-        tape.teller.tell(rows)
-        if is_strict and tape.teller.counts[:, crossed].any():
-            market = int(np.flatnonzero(tape.teller.counts[:, crossed])[0])
-            symbol = tape.instruments.rows[market].symbol
-            last = int(rows["ts_ns"][-1])
-            raise DataError(tape.files[0].path, None, None, f"expected no crossed book, {symbol} is by {last} ns")
-    tape.teller.finish()
+        told = tape.teller.tell(rows)
+        commands += len(told)
+        if meter is not None:
+            meter.add(told)
+        if is_strict:
+            _refuse_crossed(tape, check.last_ns)
+    commands += len(tape.teller.finish())
+    if is_strict:
+        _refuse_crossed(tape, check.last_ns)
     counts = dict(zip(COUNTS, tape.teller.counts.sum(axis=0).tolist(), strict=True))
     findings = tape.findings
     instruments = [
@@ -141,6 +160,7 @@ def _inspect(tape: Tape, is_strict: bool) -> dict[str, Any]:
         "symbols": [row["symbol"] for row in instruments],
         "streams": dict(sorted(findings.rows.items())),
         "messages": check.messages,
+        "commands": commands,
         "gaps": findings.counts["gaps"],
         "resets": findings.counts["resets"],
         "crossed": counts["crossed"],

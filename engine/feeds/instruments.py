@@ -178,8 +178,10 @@ def count_interest(text: str) -> int:
 
 
 def number_id(text: str) -> int:
-    """Return an id as a positive number: itself where it is one, else 63 bits of its BLAKE2b."""
-    if text.isascii() and text.isdigit() and len(text) < 19:
+    """Return an id as a number: itself where it is one below 2**63, 0 for none, else 63 bits of its BLAKE2b."""
+    if not text:
+        return 0
+    if text.isascii() and text.isdigit() and len(text) < 20 and int(text) >> 63 == 0:
         return int(text)
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 

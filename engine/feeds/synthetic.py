@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.feeds.draws import Draws, Ints, lognormal
+from engine.feeds.tardis_writer import HEADERS as TARDIS_HEADERS
 
 MODULE = "engine.feeds.synthetic"
 EXCHANGE = "synthetic"
@@ -28,13 +29,7 @@ FUNDING_RATES = ("0.00010000", "0.00007500")
 RECONNECT_PPM = 600_000  # where in the tape the recorder loses its connection for a moment
 FRACTION = 256  # the fair price moves in steps of 1/256 tick
 
-HEADERS = {
-    "incremental_book_L2": "exchange,symbol,timestamp,local_timestamp,is_snapshot,side,price,amount",
-    "trades": "exchange,symbol,timestamp,local_timestamp,id,side,price,amount",
-    "derivative_ticker": "exchange,symbol,timestamp,local_timestamp,funding_timestamp,funding_rate,"
-    "predicted_funding_rate,open_interest,last_price,index_price,mark_price",
-    "quotes": "exchange,symbol,timestamp,local_timestamp,ask_amount,ask_price,bid_price,bid_amount",
-}
+HEADERS = {kind: TARDIS_HEADERS[kind] for kind in ("incremental_book_L2", "trades", "derivative_ticker", "quotes")}
 # The ladder of one side: up to this distance from the touch a level at every multiple of `step`, of about this size.
 ZONES = ((20, 1, 1_500), (300, 10, 2_500), (3_000, 100, 7_000), (24_000, 1_000, 30_000), (90_000, 10_000, 80_000))
 

@@ -79,11 +79,14 @@ class Format(NamedTuple):
         Returns what the file is, or None where it is not of this format; DataError where it says it is and cannot be.
     read : function of (files, instruments, findings)
         Yields RECORD arrays of the files, which follow each other, in order of arrival: `ts_ns` never falls.
+    is_joint : bool
+        Whether files of all kinds are one stream, whose order they know themselves.
     """
 
     name: str
     sniff: Callable[[Head], TapeFile | None]
     read: Callable[[Sequence[TapeFile], Instruments, Findings], Iterator[Records]]
+    is_joint: bool = False
 
 
 # ---------------------------------------------------------------- bytes
@@ -277,7 +280,7 @@ class RowBuilder:
 
 
 class Teller:
-    """What a recording's rows become, in order of time; keeps the known levels of every instrument (FEED-002).
+    """What a recording's rows become, in order of time; keeps the known levels of every instrument (FEED-002, FEED-009).
 
     Parameters
     ----------
@@ -464,7 +467,8 @@ class Tape:
         self._reset()
         chains: dict[tuple[str, str, str, str], list[TapeFile]] = {}
         for file in self.files:
-            chains.setdefault((file.format.name, file.kind, file.exchange, file.symbol), []).append(file)
+            kind = "" if file.format.is_joint else file.kind
+            chains.setdefault((file.format.name, kind, file.exchange, file.symbol), []).append(file)
         # Markets follow their index at equal stamps, so that the order of the tape does not hang on file names.
         order = {symbol: at for at, symbol in enumerate(self.symbols)}
         keys = sorted(chains, key=lambda key: (chains[key][0].rank, order.get(key[3], len(order)), key))
@@ -490,7 +494,9 @@ class Tape:
     def _index_rows(self, rows: Records) -> Records:
         """Return rows with the trades of index sources as index prices, and nothing else of these sources."""
         count = len(self._markets)
-        parts = [rows[rows["market"] < count]]
+        replaced = [self.symbols.index(symbol) for symbol in self._indexes]
+        is_own = (rows["kind"] == ROW_INDEX) & np.isin(rows["market"], replaced)
+        parts = [rows[(rows["market"] < count) & ~is_own]]
         for symbol, name in self._indexes.items():
             source, market = self.instruments.find(*name), self.symbols.index(symbol)
             if source is None:

@@ -4,21 +4,18 @@ Events are spooled to disk as they come and packed when the run ends, so that a 
 short one.
 """
 
-import io
 import json
-import os
-import shutil
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.codes import EVENT_NAMES
-from engine.errors import ConfigError, MissingExtraError
+from engine.errors import ConfigError
+from engine.files import ParquetParts, Workplace, require_polars, write_array, write_rows
 from engine.layout import COMMAND, EVENT
 
 Rows = NDArray[np.void]
@@ -27,7 +24,6 @@ EVENT_FORMATS = ("npz", "parquet", "none")
 SUMMARY, REPORT, REPRODUCTION, MARKET = "summary.json", "report.txt", "reproduction.npz", "market.npz"
 LIQUIDATIONS = "liquidations.csv"
 OURS = {SUMMARY, REPORT, REPRODUCTION, MARKET, LIQUIDATIONS, "events.npz", "events.parquet"}
-COPY_BYTES = 1 << 22
 PARQUET_ROWS = 1 << 20
 
 
@@ -36,27 +32,12 @@ def write_summary(summary: dict[str, Any]) -> str:
     return json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
 
 
-def _write_rows(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], count: int, spool: Path) -> None:
-    """Add raw records on disk to an npz archive as one array, without reading them into memory."""
-    header = io.BytesIO()
-    descr = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (count,)}
-    np.lib.format.write_array_header_1_0(header, descr)
-    with archive.open(f"{name}.npy", "w", force_zip64=True) as member, spool.open("rb") as raw:
-        member.write(header.getvalue())
-        shutil.copyfileobj(raw, member, COPY_BYTES)
-
-
-def _write_array(archive: zipfile.ZipFile, name: str, array: NDArray[Any]) -> None:
-    with archive.open(f"{name}.npy", "w") as member:
-        np.lib.format.write_array(member, array, allow_pickle=False)
-
-
 def _name_kinds() -> NDArray[Any]:
     """Return the event names, each at the index that is its kind."""
     return np.array([EVENT_NAMES.get(kind, "") for kind in range(max(EVENT_NAMES) + 1)])
 
 
-class RunFolder:
+class RunFolder(Workplace):
     """The output of one run: written beside the target under another name, renamed whole by `finish`.
 
     Use as a context manager: what is not finished when the block ends is removed.
@@ -80,53 +61,25 @@ class RunFolder:
         if events not in EVENT_FORMATS:
             raise ConfigError(f"--events: unknown '{events}', known: {', '.join(EVENT_FORMATS)}")
         if events == "parquet":
-            _require_polars()
-        self.target, self.events = Path(target), events
-        self._refuse_others()
-        self.part = self.target.with_name(f".{self.target.name}.{os.getpid()}.part")
+            require_polars("--events parquet")
+        super().__init__(target, "--out", OURS.__contains__, "run")
+        self.events = events
+        self.refuse_others()
         self._spool: BinaryIO | None = None
         self._count = 0
-        self._made: list[Path] = []
 
-    def _refuse_others(self) -> None:
-        if self.target.exists() and not self.target.is_dir():
-            raise ConfigError(f"--out: {self.target}: expected a folder, this is a file")
-        if self.target.is_dir():
-            others = sorted(entry.name for entry in self.target.iterdir() if entry.name not in OURS)
-            if others:
-                raise ConfigError(
-                    f"--out: {self.target}: expected a new folder or one of an earlier run, it holds {others[0]}"
-                )
-
-    def __enter__(self) -> "RunFolder":
+    def __enter__(self) -> Self:
         """Make the folder that is written to."""
-        try:
-            for parent in reversed(self.part.parents):
-                if not parent.exists():
-                    parent.mkdir()
-                    self._made.append(parent)
-            shutil.rmtree(self.part, ignore_errors=True)
-            self.part.mkdir()
-            self._spool = (self.part / "events.raw").open("wb")
-        except OSError as error:
-            self._remove()
-            raise ConfigError(f"--out: {self.target}: cannot be written: {error.strerror}") from error
+        super().__enter__()
+        self._spool = (self.part / "events.raw").open("wb")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def remove(self) -> None:
         """Remove what was not finished."""
-        self._remove()
-
-    def _remove(self) -> None:
         if self._spool is not None:
             self._spool.close()
             self._spool = None
-        shutil.rmtree(self.part, ignore_errors=True)
-        for parent in reversed(self._made):
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
+        super().remove()
 
     def add_events(self, events: Rows) -> None:
         """Keep more events."""
@@ -143,8 +96,8 @@ class RunFolder:
                 raw.write(rows.tobytes())
                 count += len(rows)
         with zipfile.ZipFile(self.part / REPRODUCTION, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            _write_rows(archive, "commands", COMMAND, count, spool)
-            _write_array(archive, "meta", np.frombuffer(json.dumps(meta).encode(), np.uint8))
+            write_rows(archive, "commands", COMMAND, count, spool)
+            write_array(archive, "meta", np.frombuffer(json.dumps(meta).encode(), np.uint8))
         spool.unlink()
 
     def write_text(self, name: str, text: str) -> None:
@@ -168,37 +121,21 @@ class RunFolder:
         spool.unlink()
         (self.part / SUMMARY).write_text(write_summary(summary), encoding="utf-8")
         (self.part / REPORT).write_text(report, encoding="utf-8")
-        self._made = []
-        if self.target.is_dir():
-            self._refuse_others()
-            shutil.rmtree(self.target)
-        os.replace(self.part, self.target)
-        return self.target
+        return self.put()
 
     def _pack_npz(self, spool: Path) -> None:
         with zipfile.ZipFile(self.part / "events.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            _write_rows(archive, "events", EVENT, self._count, spool)
-            _write_array(archive, "kind_names", _name_kinds())
+            write_rows(archive, "events", EVENT, self._count, spool)
+            write_array(archive, "kind_names", _name_kinds())
 
     def _pack_parquet(self, spool: Path) -> None:
-        polars = _require_polars()
+        polars = require_polars("--events parquet")
         names = _name_kinds()
-        parts = self.part / "parts"
-        parts.mkdir()
+        parts = ParquetParts(self.part / "parts")
         # An empty file cannot be mapped; one part without rows still carries the columns.
         raw: Any = np.memmap(spool, EVENT, "r") if self._count else np.zeros(0, EVENT)
-        for number, start in enumerate(range(0, max(self._count, 1), PARQUET_ROWS)):
+        for start in range(0, max(self._count, 1), PARQUET_ROWS):
             rows = raw[start : start + PARQUET_ROWS]
             columns = {name: np.ascontiguousarray(rows[name]) for name in EVENT.names or ()}
-            frame = polars.DataFrame({**columns, "kind_name": names[rows["kind"]]})
-            frame.write_parquet(parts / f"{number:06}.parquet")
-        polars.scan_parquet(parts / "*.parquet").sink_parquet(self.part / "events.parquet")
-        shutil.rmtree(parts)
-
-
-def _require_polars() -> Any:
-    try:
-        import polars
-    except ImportError as error:
-        raise MissingExtraError("--events parquet needs `pip install 'perp-engine[parquet]'`") from error
-    return polars
+            parts.add(polars.DataFrame({**columns, "kind_name": names[rows["kind"]]}))
+        parts.pack(self.part / "events.parquet")

@@ -70,6 +70,10 @@ class Plan:
         Stop after this many commands.
     journal : path, optional
         Folder of a command log, begun anew: `Exchange.open` and `perp verify` read it (JRN-001).
+    indexes : mapping
+        As the feed was opened with (FEED-010); for the summary.
+    lenient : bool
+        Whether the feed leaves out what cannot be read (FEED-012); for the summary.
     inputs : sequence of (role, path)
         Files the plan was read from; their SHA-256 go into the summary.
     """
@@ -85,6 +89,8 @@ class Plan:
     orders_max: int | None = None
     until_seq: int | None = None
     journal: Path | None = None
+    indexes: Mapping[str, str] = field(default_factory=dict)
+    lenient: bool = False
     inputs: Sequence[tuple[str, Path]] = ()
 
 
@@ -330,6 +336,8 @@ class _Runner:
             "populations": [p.name if isinstance(p, Path) else msgspec.to_builtins(p) for p in plan.populations],
             "shock": msgspec.to_builtins(plan.shock),
             "funds": dict(plan.funds),
+            "indexes": dict(plan.indexes),
+            "lenient": plan.lenient,
             "accounts_max": plan.accounts_max,
             "positions_max": plan.positions_max,
             "orders_max": plan.orders_max,
