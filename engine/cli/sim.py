@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.cli.arguments import positive
-from engine.cli.interrupts import Interrupts
+from engine.cli.interrupts import INTERRUPTED, Interrupts
 from engine.cli.warm import load_kernels
 from engine.errors import ConfigError
-
-INTERRUPTED = 130
 
 
 def add_sim(verbs: Any) -> None:

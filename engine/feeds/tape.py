@@ -280,7 +280,7 @@ class RowBuilder:
 
 
 class Teller:
-    """What a recording's rows become, in order of time; keeps the known levels of every instrument (FEED-002, FEED-009).
+    """What a recording's rows become, in order of time; keeps every instrument's known levels (FEED-002, FEED-009).
 
     Parameters
     ----------
