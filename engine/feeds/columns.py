@@ -1,7 +1,8 @@
 """Delimited text as columns of integers: exact or refused, with file, line and field (FEED-003).
 
 Shared by every reader of such text.  A block of a file is split into columns at once, because a look-up per row is all
-that Python can afford; only when something in a block is wrong is it halved until the bad row stands alone.
+that Python can afford; only when something in a block is wrong is it halved until the bad row stands alone.  With
+polars installed `engine.feeds.frames` splits and counts, several times faster and to the same rows (FEED-060).
 """
 
 import gzip
@@ -16,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import DataError
-from engine.feeds.instruments import Findings, UnitCache
+from engine.feeds.instruments import Findings, UnitCache, number_id
 from engine.feeds.tape import Records, open_bytes
 
 Parser = Callable[[str], Any]
 Ints = NDArray[np.int64]
 
-BLOCK_BYTES = 1 << 19
+BLOCK_BYTES = 1 << 20
 STAMP_MAX = (1 << 63) - 1
 NS_PER_US = 1000
 UNIT_NAMES = {1: "nanoseconds", 1000: "microseconds", 1_000_000: "milliseconds", 1_000_000_000: "seconds"}
@@ -112,25 +113,30 @@ class Block:
             If `parse` raises ValueError, ArithmeticError or KeyError for one of them.
         """
         try:
-            return list(map(parse, self._texts[name]))
+            return list(map(parse, self.texts(name)))
         except (ValueError, ArithmeticError, KeyError) as error:
             raise FieldError(name, str(error)) from error
 
-    def count(self, name: str, units: UnitCache) -> Ints:
-        """Return a column of decimals in units."""
-        return np.array(self.map(name, units.__getitem__), dtype=np.int64)
+    def count(self, name: str, units: UnitCache, *, may_be_empty: bool = False) -> Ints:
+        """Return a column of decimals in units; an empty text is 0 where it may be."""
+        parse = units.__getitem__ if not may_be_empty else lambda text: units[text] if text else 0
+        return np.array(self.map(name, parse), dtype=np.int64)
 
     def choose(self, name: str, table: Mapping[str, int]) -> Ints:
         """Return a column of words as the numbers a table gives them."""
         try:
-            return np.array(list(map(table.__getitem__, self._texts[name])), dtype=np.int64)
+            return np.array(list(map(table.__getitem__, self.texts(name))), dtype=np.int64)
         except KeyError:
             return np.array(self.map(name, named(table)), dtype=np.int64)
+
+    def ids(self, name: str) -> Ints:
+        """Return a column of ids as positive numbers (`number_id`)."""
+        return np.array(self.map(name, number_id), dtype=np.int64)
 
     def stamps(self, name: str, ns_per_unit: int = NS_PER_US) -> Ints:
         """Return a column of stamps in ns since the epoch."""
         try:
-            return count_stamps(self._texts[name], ns_per_unit) * ns_per_unit
+            return count_stamps(self.texts(name), ns_per_unit) * ns_per_unit
         except ValueError:
             return np.array(self.map(name, lambda text: count_stamp(text, ns_per_unit)), dtype=np.int64) * ns_per_unit
 
@@ -138,8 +144,8 @@ class Block:
 # ---------------------------------------------------------------- files to blocks
 
 
-def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Generator[tuple[int, str], None, None]:
-    """Yield (number of the first line, whole lines without the last one's end) of a text file, compressed or plain.
+def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Generator[tuple[int, bytes], None, None]:
+    """Yield (number of the first line, whole lines without the last one's end) of an ASCII file, compressed or plain.
 
     Raises
     ------
@@ -152,17 +158,14 @@ def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Generator[tuple[i
             while block := stream.read(block_bytes):
                 head, found, rest = (rest + block).rpartition(b"\n")
                 if found:
-                    text = head.replace(b"\r", b"").decode("ascii")
-                    yield line, text
-                    line += text.count("\n") + 1
+                    yield line, _clean(path, line, head)
+                    line += _count_lines(head)
                 elif len(rest) > BLOCK_BYTES:
                     raise DataError(
                         path, line, None, f"expected lines of text, got one of more than {BLOCK_BYTES} bytes"
                     )
         if rest:
-            yield line, rest.replace(b"\r", b"").decode("ascii")
-    except UnicodeDecodeError as error:
-        raise DataError(path, line, None, "expected ASCII text in this line or a later one") from error
+            yield line, _clean(path, line, rest)
     except EOFError as error:
         raise DataError(path, line, None, "expected a complete gzip file, it ends early after this line") from error
     except (gzip.BadGzipFile, zlib.error, zipfile.BadZipFile) as error:
@@ -171,8 +174,24 @@ def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Generator[tuple[i
         raise DataError(path, None, None, f"expected a readable file: {error.strerror or error}") from error
 
 
+def _clean(path: Path, line: int, data: bytes) -> bytes:
+    if not data.isascii():
+        raise DataError(path, line, None, "expected ASCII text in this line or a later one")
+    return data.replace(b"\r", b"") if b"\r" in data else data
+
+
+def _count_lines(data: bytes) -> int:
+    return int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord("\n"))) + 1
+
+
 def read_columns(
-    path: Path, columns: Sequence[str], findings: Findings, *, header_lines: int = 1, delimiter: str = ","
+    path: Path,
+    columns: Sequence[str],
+    findings: Findings,
+    *,
+    header_lines: int = 1,
+    delimiter: str = ",",
+    stamps: Sequence[str] = (),
 ) -> Iterator[Block]:
     """Yield a delimited text file as blocks; a line with another number of fields is a fault and left out.
 
@@ -182,15 +201,33 @@ def read_columns(
         Their names, in the order of the file.
     header_lines : int
         Lines before the first row.
+    stamps : sequence of str
+        Columns of which only `stamps` is asked, and which are never empty: a hint, they are read faster.
+
+    Source: FEED-060.
     """
-    for line, text in read_blocks(path):
-        first, body = line, text
-        for _ in range(min(max(header_lines + 1 - line, 0), text.count("\n") + 1)):
-            body = body.partition("\n")[2]
+    frames = find_frames()
+    for line, data in read_blocks(path):
+        first, body = line, data
+        for _ in range(min(max(header_lines + 1 - line, 0), _count_lines(data) if line <= header_lines else 0)):
+            body = body.partition(b"\n")[2]
             first += 1
-        if first <= header_lines or (not body and first > line + text.count("\n")):
+        if first <= header_lines or (not body and first > line):
             continue
-        yield from _split(path, first, body, columns, delimiter, findings)
+        block = frames.split_frame(first, body, columns, delimiter, stamps) if frames else None
+        if block is not None:
+            yield block
+        else:
+            yield from _split(path, first, body.decode("ascii"), columns, delimiter, findings)
+
+
+def find_frames() -> Any:
+    """Return the module that reads blocks with polars, or None where polars is not installed."""
+    try:
+        from engine.feeds import frames
+    except ImportError:
+        return None
+    return frames
 
 
 def _split(

@@ -46,11 +46,20 @@ def count_text(text: str, unit: Decimal) -> int:
 
 
 class UnitCache(dict[str, int]):
-    """Decimal texts of one column with their counts; prices and sizes repeat, so most rows cost one look-up."""
+    """Decimal texts of one column with their counts; prices and sizes repeat, so most rows cost one look-up.
+
+    Attributes
+    ----------
+    step, places : int
+        The unit is `step / 10**places`.
+    """
 
     def __init__(self, unit: Decimal, least: int, most: int) -> None:
         super().__init__()
         self.unit, self.least, self.most = unit, least, most
+        exponent = unit.as_tuple().exponent
+        self.places = max(-exponent, 0) if isinstance(exponent, int) else 0
+        self.step = int(unit.scaleb(self.places))
 
     def __missing__(self, text: str) -> int:
         """Count a text met for the first time.

@@ -19,10 +19,8 @@ from engine.codes import ENDS_MESSAGE, ROW_CLEAR, ROW_INDEX, ROW_LEVEL, ROW_NAME
 from engine.contract import Market
 from engine.errors import DataError, MissingExtraError
 from engine.feeds.instruments import Findings, Instruments
-from engine.feeds.merge import Commands, cut_chunks, hold_last_stamp, merge_streams
+from engine.feeds.merge import Commands, Records, cut_chunks, merge_streams
 from engine.layout import COMMAND, INSTRUMENT, KNOWN_LEVEL, RECORD
-
-Records = NDArray[np.void]
 
 HEAD_BYTES = 1 << 16
 # Of `Teller.counts`, in the order engine.kernels.tape numbers them.
@@ -240,10 +238,11 @@ class Teller:
 
     def tell(self, rows: Records) -> Commands:
         """Return the commands of rows; a message that goes on in the next rows waits for them."""
+        rows = np.ascontiguousarray(rows)
         self._make_room(rows)
         # A row makes at most one command, and what it crosses or clears was known or is among the rows.
         out = np.zeros(int(self._state["levels"].sum()) + 3 * len(rows) + 2 * int(self._numbers[3]) + 8, COMMAND)
-        count = self._kernels.tell_rows(np.ascontiguousarray(rows), *self._arrays(), out)
+        count = self._kernels.tell_rows(rows, *self._arrays(), out)
         return out[:count]
 
     def finish(self) -> Commands:
@@ -268,22 +267,22 @@ class Teller:
         """Grow whatever these rows could fill."""
         if len(self._state) < len(self._instruments):
             self._add_instruments()
-        levels = rows["market"][(rows["kind"] == ROW_LEVEL) | (rows["kind"] == ROW_CLEAR)]
+        more = np.zeros(len(self._state), np.int64)
+        levels = self._kernels.count_levels(rows, more)
         folded = int(self._numbers[3])
         known = self._state["levels"]
-        need = folded + len(levels) + int(known.sum())
+        need = folded + levels + int(known.sum())
         if need > len(self._fold_keys):
             for name in ("_fold_keys", "_fold_totals"):
                 grown = np.zeros(2 * need, np.int64)
                 grown[:folded] = getattr(self, name)[:folded]
                 setattr(self, name, grown)
-        more = np.bincount(levels, minlength=len(self._state))
         if self._numbers[3]:
             more[self._numbers[1]] += folded
         room = np.repeat(more, 2)
-        if self._used + len(levels) + folded > len(self._table) // 2 or np.any(self._sizes + room > self._rooms):
-            self._move(room, len(levels) + folded)
-        self._used += len(levels)
+        if self._used + levels + folded > len(self._table) // 2 or np.any(self._sizes + room > self._rooms):
+            self._move(room, levels + folded)
+        self._used += levels
 
     def _move(self, room: NDArray[np.int64], rows: int) -> None:
         kept = np.repeat(self._state["levels"], 2)
@@ -391,9 +390,7 @@ class Tape:
         # Markets follow their index at equal stamps, so that the order of the tape does not hang on file names.
         order = {symbol: at for at, symbol in enumerate(self.symbols)}
         keys = sorted(chains, key=lambda key: (chains[key][0].rank, order.get(key[3], len(order)), key))
-        streams = [
-            hold_last_stamp(chains[key][0].format.read(chains[key], self.instruments, self.findings)) for key in keys
-        ]
+        streams = [chains[key][0].format.read(chains[key], self.instruments, self.findings) for key in keys]
         return self._watch_gaps(merge_streams(streams))
 
     def chunks(self, rows: int = 65_536) -> Iterator[Commands]:

@@ -204,6 +204,55 @@ def round_rate(pico):
 
 
 @kernel
+def merge_rows(joined, ends, out):
+    """Bring runs of rows, each in order of time, into one order; at equal stamps the earlier run goes first.
+
+    Parameters
+    ----------
+    joined : RECORD array
+        The runs, one after the other.
+    ends : array of int64
+        Where each run ends in it.
+    out : RECORD array
+        As long as `joined`.
+    """
+    at = np.zeros(len(ends), np.int64)
+    at[1:] = ends[:-1]
+    place = np.int64(0)
+    while place < len(joined):
+        first, other = np.int64(-1), np.int64(-1)  # the run whose turn it is, and the one that ends its turn
+        stamp, until = np.int64(0), np.int64(0)
+        for run in range(len(ends)):
+            if at[run] == ends[run]:
+                continue
+            next_ns = joined[at[run]]["ts_ns"]
+            if first < 0 or next_ns < stamp:
+                other, until = first, stamp
+                first, stamp = np.int64(run), next_ns
+            elif other < 0 or next_ns < until:
+                other, until = np.int64(run), next_ns
+        while at[first] < ends[first]:
+            row = joined[at[first]]
+            if other >= 0 and (row["ts_ns"] > until or (row["ts_ns"] == until and other < first)):
+                break
+            out[place] = row
+            place += 1
+            at[first] += 1
+
+
+@kernel
+def count_levels(rows, per_market):
+    """Add to each market's count the rows that name levels of it, and return how many there are."""
+    total = np.int64(0)
+    for at in range(len(rows)):
+        kind = rows[at]["kind"]
+        if kind == ROW_LEVEL or kind == ROW_CLEAR:
+            per_market[rows[at]["market"]] += 1
+            total += 1
+    return total
+
+
+@kernel
 def tell_rows(rows, table, heaps, sizes, starts, instruments, counts, fold_keys, fold_totals, numbers, out):
     """Turn rows into commands.
 

@@ -172,7 +172,7 @@ def _check_columns(file: Path, columns: Sequence[str]) -> None:
 def _read_csv(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
     columns: list[str] = []
     for first, block in read_blocks(file):
-        for line, fields in enumerate(csv.reader(block.split("\n")), first):
+        for line, fields in enumerate(csv.reader(block.decode("ascii").split("\n")), first):
             if not columns:
                 columns = fields
                 _check_columns(file, columns)
