@@ -28,13 +28,23 @@ def hold_last_stamp(blocks: Iterator[Commands]) -> Iterator[Commands]:
     for block in blocks:
         if not len(block):
             continue
-        joined = block if held is None else np.concatenate([held, block])
+        joined = block if held is None else join_rows([held, block])
         cut = int(np.searchsorted(joined["ts_ns"], joined["ts_ns"][-1], side="left"))
         if cut:
             yield joined[:cut]
         held = joined[cut:]
     if held is not None:
         yield held
+
+
+def as_bytes(rows: NDArray[np.void]) -> NDArray[np.void]:
+    """Return the same rows as bare bytes: numpy copies records field by field, at a tenth of the speed."""
+    return rows.view(f"V{rows.dtype.itemsize}")
+
+
+def join_rows(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
+    """Return arrays of one kind of record as one."""
+    return np.concatenate([as_bytes(part) for part in parts]).view(parts[0].dtype)
 
 
 class Stream:
@@ -84,7 +94,7 @@ def merge_streams(streams: Sequence[Iterator[Records]]) -> Iterator[Records]:
         taken = [stream.take(bound_ns) for stream in live]
         parts = [part for run in taken for part in run]
         if sum(map(bool, taken)) > 1:
-            joined = np.concatenate(parts)
+            joined = join_rows(parts)
             ends = np.cumsum([sum(map(len, run)) for run in taken], dtype=np.int64)
             parts = [np.empty_like(joined)]
             merge_rows(joined, ends, parts[0])
@@ -101,7 +111,7 @@ def cut_chunks(blocks: Iterator[Commands], rows: int) -> Iterator[Commands]:
         start = 0
         while start < len(block):
             count = min(rows - filled, len(block) - start)
-            chunk[filled : filled + count] = block[start : start + count]
+            as_bytes(chunk)[filled : filled + count] = as_bytes(block)[start : start + count]
             start, filled = start + count, filled + count
             if filled == rows:
                 yield chunk

@@ -241,13 +241,13 @@ class Teller:
         rows = np.ascontiguousarray(rows)
         self._make_room(rows)
         # A row makes at most one command, and what it crosses or clears was known or is among the rows.
-        out = np.zeros(int(self._state["levels"].sum()) + 3 * len(rows) + 2 * int(self._numbers[3]) + 8, COMMAND)
+        out = np.empty(int(self._state["levels"].sum()) + 3 * len(rows) + 2 * int(self._numbers[3]) + 8, COMMAND)
         count = self._kernels.tell_rows(rows, *self._arrays(), out)
         return out[:count]
 
     def finish(self) -> Commands:
         """Return the commands of the message that waited."""
-        out = np.zeros(2 * int(self._state["levels"].sum()) + 2 * int(self._numbers[3]) + 8, COMMAND)
+        out = np.empty(2 * int(self._state["levels"].sum()) + 2 * int(self._numbers[3]) + 8, COMMAND)
         self._numbers[4] = 0
         if self._numbers[3]:
             self._kernels.flush(*self._arrays(), out)
