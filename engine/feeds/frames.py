@@ -41,21 +41,18 @@ def split_frame(first_line: int, data: bytes, names: Sequence[str], delimiter: s
         )
     except polars.exceptions.PolarsError:
         return None
-    length = len(frame) * len(names) - 1
-    for name in names:
-        column = frame[name]
-        if name in stamps:
-            least, most = column.min(), column.max()
-            if column.null_count() or least <= 0 or len(str(least)) != len(str(most)):
-                return None
-            length += len(str(most)) * len(frame)
-        else:
-            length += int(column.str.len_bytes().sum())
+    texts = [name for name in names if name not in stamps]
+    lengths = frame.select(polars.col(texts).str.len_bytes())
+    length = len(frame) * len(names) - 1 + sum(int(lengths[name].sum()) for name in texts)
+    for column in (frame[name] for name in names if name in stamps):
+        least, most = column.min(), column.max()
+        if column.null_count() or least <= 0 or len(str(least)) != len(str(most)):
+            return None
+        length += len(str(most)) * len(frame)
     # A line that is too short ends in an empty text; with none of these, every other liberty makes the lines longer.
-    last = frame[names[-1]]
-    if length != len(data) or (names[-1] not in stamps and (last == "").any()):
+    if length != len(data) or (names[-1] in texts and not lengths[names[-1]].min()):
         return None
-    return FrameBlock(first_line, frame, frozenset(stamps))
+    return FrameBlock(first_line, frame, lengths)
 
 
 class FrameBlock(Block):
@@ -65,12 +62,12 @@ class FrameBlock(Block):
     ----------
     frame : polars.DataFrame
         Columns of text, and of whole numbers without leading zeros.
-    numbers : set of str
-        The names of the latter.
+    lengths : polars.DataFrame
+        Of each column of text, in bytes.
     """
 
-    def __init__(self, first_line: int, frame: polars.DataFrame, numbers: frozenset[str]) -> None:
-        self.first_line, self._frame, self._numbers = first_line, frame, numbers
+    def __init__(self, first_line: int, frame: polars.DataFrame, lengths: polars.DataFrame) -> None:
+        self.first_line, self._frame, self._lengths = first_line, frame, lengths
         self._count = len(frame)
         self._plain: Block | None = None
 
@@ -82,15 +79,14 @@ class FrameBlock(Block):
     def take(self, start: int, stop: int) -> Block:
         """Return some of the rows."""
         if stop - start > SHORT:
-            return FrameBlock(self.first_line + start, self._frame[start:stop], self._numbers)
+            return FrameBlock(self.first_line + start, self._frame[start:stop], self._lengths[start:stop])
         if self._plain is None:
             self._plain = Block(self.first_line, {name: self.texts(name) for name in self.names})
         return self._plain.take(start, stop)
 
     def texts(self, name: str) -> Sequence[str]:
         """Return a column as it stands."""
-        column = self._frame[name]
-        texts: list[str] = (column.cast(polars.String) if name in self._numbers else column).to_list()
+        texts: list[str] = self._frame[name].cast(polars.String).to_list()
         return texts
 
     def unique(self, name: str) -> set[str]:
@@ -112,16 +108,18 @@ class FrameBlock(Block):
         if places > PLACES_MAX:
             return super().count(name, units, may_be_empty=may_be_empty)
         numbers = column.cast(polars.Float64, strict=False).to_numpy()  # nan where it is none
-        lengths = column.str.len_bytes().to_numpy()
+        lengths = self._lengths[name].to_numpy()
         power = 10.0**places
         with np.errstate(over="ignore", invalid="ignore"):
             counts = np.rint(numbers * (power / step))
             is_exact = (counts * step / power == numbers) & (counts >= max(units.least, 1))
             is_exact &= (counts <= min(units.most, (10**DIGITS - 1) // step)) & (lengths <= DIGITS)
         told: Ints = np.where(is_exact, counts, 0.0).astype(np.int64)
-        is_zero = numbers == 0
-        if units.least == 0 and not any(text.strip("0.") for text in column.filter(is_zero).unique()):
-            is_exact |= is_zero
+        if units.least == 0:
+            zeros = np.flatnonzero(numbers == 0)
+            words = column[zeros]
+            if len(zeros) and not words[0].strip("0."):
+                is_exact[zeros] = (words == words[0]).to_numpy()
         left = np.flatnonzero(~is_exact)
         if len(left):
             rest = Block(self.first_line, {name: column[left].to_list()})
@@ -149,7 +147,7 @@ class FrameBlock(Block):
     def stamps(self, name: str, ns_per_unit: int = NS_PER_US) -> Ints:
         """Return a column of stamps in ns since the epoch."""
         column = self._frame[name]
-        if name not in self._numbers or column.max() > STAMP_MAX // ns_per_unit:
+        if name in self._lengths.columns or column.max() > STAMP_MAX // ns_per_unit:
             return super().stamps(name, ns_per_unit)
         told: Ints = column.to_numpy() * ns_per_unit
         return told
