@@ -61,7 +61,9 @@ def add_bench(verbs: Any) -> None:
     replay.add_argument("--tape", type=Path, metavar="FOLDER", help="Tardis CSV files (default: the demo's)")
     replay.add_argument("--market", type=Path, metavar="FILE", help="their market file (default: the demo's)")
     replay.add_argument("--times", type=positive, default=20, metavar="N", help="repeat the tape (default %(default)s)")
-    replay.add_argument("--rounds", type=positive, default=5, metavar="N", help="least of so many (default %(default)s)")
+    replay.add_argument(
+        "--rounds", type=positive, default=5, metavar="N", help="least of so many (default %(default)s)"
+    )
     _end_bench(replay, run_bench_replay)
 
 

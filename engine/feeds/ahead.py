@@ -8,6 +8,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.layout import COMMAND
+
 T = TypeVar("T")
 Commands = NDArray[np.void]
 
@@ -59,13 +61,13 @@ class AheadFeed:
 
         Source: FEED-062.
         """
-        for chunk, self.counts in read_ahead(self._count_chunks(rows)):
+        for chunk, counts in read_ahead(self._count_chunks(rows)):
+            self.counts = counts
             if len(chunk):
                 yield chunk
 
     def _count_chunks(self, rows: int) -> Iterator[tuple[Commands, dict[str, int]]]:
         """Yield chunks with what was counted up to them; the end is a chunk too, an empty one."""
-        chunk = np.zeros(0)
         for chunk in self.feed.chunks(rows):
             yield chunk, dict(self.feed.counts)
-        yield chunk[:0], dict(self.feed.counts)
+        yield np.zeros(0, COMMAND), dict(self.feed.counts)

@@ -1,8 +1,8 @@
 """Blocks of delimited text read by polars: the same integers and faults as `engine.feeds.columns`, faster (FEED-060).
 
 Polars is lenient where we are not: it takes `+5` or ` 5` for a number, rounds decimals, fills in what a short line
-leaves out.  Hence two proofs.  A block counts as split only if its columns, written out again, have its length: whatever
-was lenient about a line would make it longer or shorter.  A decimal counts as so many units only if these units,
+leaves out.  Hence two proofs.  A block counts as split only if its columns, written out again, would have its length:
+whatever was lenient about a line makes it longer or shorter.  A decimal counts as so many units only if these units,
 divided out, are the same double; any other text is asked of the unit itself, digit by digit.
 """
 
@@ -45,7 +45,7 @@ def split_frame(first_line: int, data: bytes, names: Sequence[str], delimiter: s
     lengths = frame.select(polars.col(texts).str.len_bytes())
     length = len(frame) * len(names) - 1 + sum(int(lengths[name].sum()) for name in texts)
     for column in (frame[name] for name in names if name in stamps):
-        least, most = column.min(), column.max()
+        least, most = _find_bounds(column)
         if column.null_count() or least <= 0 or len(str(least)) != len(str(most)):
             return None
         length += len(str(most)) * len(frame)
@@ -53,6 +53,13 @@ def split_frame(first_line: int, data: bytes, names: Sequence[str], delimiter: s
     if length != len(data) or (names[-1] in texts and not lengths[names[-1]].min()):
         return None
     return FrameBlock(first_line, frame, lengths)
+
+
+def _find_bounds(column: polars.Series) -> tuple[int, int]:
+    """Return the least and the most of whole numbers; 0 where there are none."""
+    least: Any = column.min()
+    most: Any = column.max()
+    return least or 0, most or 0
 
 
 class FrameBlock(Block):
@@ -100,8 +107,8 @@ class FrameBlock(Block):
         A text of at most 15 bytes has at most 15 digits; two different decimals of so few are different doubles,
         unless too small to be normal ones.  So a count is right if its decimal has no more digits and is the same
         double: `counts * step` is whole and below 10**15, `10**places` a power that is a double itself, and their
-        quotient, rounded once, the double nearest to the decimal.  Only of 0 that says nothing, the double of 1e-999 too:
-        there the texts are looked at.
+        quotient, rounded once, the double nearest to the decimal.  Only of 0 that says nothing, which is the double of
+        1e-999 too: there the texts are looked at.
         """
         column = self._frame[name]
         step, places = units.step, units.places
@@ -147,7 +154,7 @@ class FrameBlock(Block):
     def stamps(self, name: str, ns_per_unit: int = NS_PER_US) -> Ints:
         """Return a column of stamps in ns since the epoch."""
         column = self._frame[name]
-        if name in self._lengths.columns or column.max() > STAMP_MAX // ns_per_unit:
+        if name in self._lengths.columns or _find_bounds(column)[1] > STAMP_MAX // ns_per_unit:
             return super().stamps(name, ns_per_unit)
         told: Ints = column.to_numpy() * ns_per_unit
         return told

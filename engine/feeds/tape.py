@@ -19,8 +19,10 @@ from engine.codes import ENDS_MESSAGE, ROW_CLEAR, ROW_INDEX, ROW_LEVEL, ROW_NAME
 from engine.contract import Market
 from engine.errors import DataError, MissingExtraError
 from engine.feeds.instruments import Findings, Instruments
-from engine.feeds.merge import Commands, Records, cut_chunks, merge_streams
+from engine.feeds.merge import Commands, cut_chunks, merge_streams
 from engine.layout import COMMAND, INSTRUMENT, KNOWN_LEVEL, RECORD
+
+Records = NDArray[np.void]
 
 HEAD_BYTES = 1 << 16
 # Of `Teller.counts`, in the order engine.kernels.tape numbers them.

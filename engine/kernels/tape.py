@@ -1,8 +1,8 @@
 """A recording's rows as commands: what its book becomes, message by message (FEED-001 to FEED-010).
 
-One pass over rows in order of time.  Levels are gathered until their message ends and told removals first; trades become
-prints; mark, index and funding are told when they change or fall due.  Known levels live in one hash table of all
-instruments, best prices on two heaps per instrument whose forgotten entries are dropped when they come to the top.
+One pass over rows in order of time.  Levels are gathered until their message ends and told removals first; trades
+become prints; mark, index and funding are told when they change or fall due.  Known levels live in one hash table of
+all instruments, best prices on two heaps per instrument whose forgotten entries are dropped when they come to the top.
 
 A level's key is its price for a bid and its negated price for an ask, so that a bid `b` and an ask `-a` cross when
 their sum is not negative.  Nothing here can run out of room: `Teller.make_room` counts what the rows may need.
