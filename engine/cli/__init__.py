@@ -16,7 +16,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import engine
-from engine.cli.arguments import positive
+from engine.cli.arguments import PACKAGE, find_demo, positive
 from engine.cli.bench import add_bench
 from engine.cli.check import add_check
 from engine.cli.venues import add_venues
@@ -28,12 +28,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 USAGE = 2
-PACKAGE = Path(__file__).parents[1]
 DOCS = PACKAGE / "docs"
-DEMO_PLACES = (
-    PACKAGE / "_demo",  # in a wheel
-    PACKAGE.parent / "replay_data" / "synthetic_btc",  # in a source checkout
-)
 DEMO_FUND = "1000000"
 DEMO_OUT = Path("runs") / "demo"
 DEMO_TEXT = """\
@@ -314,14 +309,6 @@ def run_demo(options: argparse.Namespace) -> int:
         (options.out.parent / ".gitignore").write_text("*\n", encoding="utf-8")
     _finish(run, options)
     return INTERRUPTED if options.interrupted else 0
-
-
-def find_demo() -> Path:
-    """Return the folder of the demo's tape; DataError where it is missing."""
-    for place in DEMO_PLACES:
-        if (place / "market.toml").is_file():
-            return place
-    raise DataError(DEMO_PLACES[0], None, None, "expected the demo's files here: reinstall perp-engine")
 
 
 # ---------------------------------------------------------------- the house

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine.cli.arguments import percent, positive
+from engine.cli.arguments import find_demo, percent, positive
 from engine.cli.warm import load_kernels
 
 
@@ -177,7 +177,6 @@ def run_bench_replay(options: argparse.Namespace) -> int:
     Source: FEED-063, CLI-002.
     """
     from engine.bench.replay import bench_replay, format_row
-    from engine.cli import find_demo
 
     demo = find_demo()
     found = bench_replay(options.tape or demo, options.market or demo / "market.toml", options.times, options.rounds)

@@ -1,4 +1,4 @@
-"""Blocks of delimited text read by polars: the same integers and faults as `engine.feeds.columns`, faster (FEED-060).
+"""Blocks of delimited text read by polars: the same integers and faults as `engine.feeds.block`, faster (FEED-060).
 
 Polars is lenient where we are not: it takes `+5` or ` 5` for a number, rounds decimals, fills in what a short line
 leaves out.  Hence two proofs.  A block counts as split only if its columns, written out again, would have its length:
@@ -13,7 +13,7 @@ import numpy as np
 import polars
 from numpy.typing import NDArray
 
-from engine.feeds.columns import NS_PER_US, STAMP_MAX, Block, Ints
+from engine.feeds.block import NS_PER_US, STAMP_MAX, Block, Ints
 from engine.feeds.instruments import UnitCache
 
 # Decimals of so many digits are all different doubles, and so are whole numbers below.

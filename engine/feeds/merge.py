@@ -1,4 +1,4 @@
-"""Several streams of commands as one, in order of time, without holding more than a block of each."""
+"""Several streams of commands as one, in order of time, without holding more than a block of each (FEED-061)."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

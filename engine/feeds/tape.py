@@ -119,7 +119,7 @@ def open_bytes(path: Path) -> BinaryIO:
 
 
 class FastGzip(io.RawIOBase):
-    """A gzip file by way of `isal`, whose errors are those of `gzip`."""
+    """A gzip file by way of `isal`, whose errors are those of `gzip` (FEED-064)."""
 
     def __init__(self, path: Path) -> None:
         from isal import igzip, isal_zlib
