@@ -33,7 +33,7 @@ def count_text(text: str, unit: Decimal) -> int:
     if (whole + fraction).isdigit() and len(step) == 1 and isinstance(exponent, int) and exponent <= 0:
         fraction = fraction.rstrip("0")
         if len(fraction) <= -exponent:
-            scaled: int = int(whole + fraction) * 10 ** (-exponent - len(fraction))
+            scaled: int = int(whole + fraction or "0") * 10 ** (-exponent - len(fraction))
             if scaled % step[0] == 0:
                 return scaled // step[0]
     number = parse_decimal(text)
