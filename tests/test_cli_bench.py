@@ -153,3 +153,22 @@ def test_bench_risk_prints_what_is_asked_for(capsys):
     shown = capsys.readouterr()
     assert "moon" in shown.err
     assert not shown.out
+
+
+def test_bench_replay(capsys, monkeypatch):
+    """Every way of reading has its row, all end in one state; exit status 1 where one does not (CLI-002, FEED-063)."""
+    given = ["bench", "replay", "--times", "2", "--rounds", "1"]
+    assert main([*given, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["schema"] == 1
+    assert found["same_state"] is True
+    ways = {row["way"]: row for row in found["ways"]}
+    assert {"unpack", "replay_plain"} <= set(ways)
+    assert all(row["rows_per_s"] > 0 and row["ratio"] > 0 for row in found["ways"])
+    single = ["bench", "replay", "--times", "1", "--rounds", "1"]
+    assert main([*single, "--json"]) == 0
+    assert 2 * json.loads(capsys.readouterr().out)["rows"] == found["rows"]
+    digests = iter(range(100))
+    monkeypatch.setattr("engine.bench.replay.Exchange.digest", lambda exchange: str(next(digests)))
+    assert main(single) == 1
+    assert "replay_plain" in capsys.readouterr().out

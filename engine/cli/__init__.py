@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import engine
-from engine.cli.arguments import positive
+from engine.cli.arguments import PACKAGE, find_demo, positive
 from engine.cli.bench import add_bench
 from engine.cli.check import add_check
 from engine.cli.fetch import add_fetch
@@ -26,18 +26,13 @@ from engine.cli.tape import add_tape
 from engine.cli.venues import add_venues
 from engine.cli.verify import add_verify
 from engine.cli.warm import COMPILE_SECONDS, compile_kernels, find_kernels, load_kernels
-from engine.errors import ConfigError, DataError, EngineError
+from engine.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
     from engine.replay import Plan, Run
 
 USAGE = 2
-PACKAGE = Path(__file__).parents[1]
 DOCS = PACKAGE / "docs"
-DEMO_PLACES = (
-    PACKAGE / "_demo",  # in a wheel
-    PACKAGE.parent / "replay_data" / "synthetic_btc",  # in a source checkout
-)
 DEMO_FUND = "1000000"
 DEMO_OUT = Path("runs") / "demo"
 DEMO_TEXT = """\
@@ -311,14 +306,6 @@ def run_demo(options: argparse.Namespace) -> int:
         (options.out.parent / ".gitignore").write_text("*\n", encoding="utf-8")
     _finish(run, options)
     return INTERRUPTED if options.interrupted else 0
-
-
-def find_demo() -> Path:
-    """Return the folder of the demo's tape; DataError where it is missing."""
-    for place in DEMO_PLACES:
-        if (place / "market.toml").is_file():
-            return place
-    raise DataError(DEMO_PLACES[0], None, None, "expected the demo's files here: reinstall perp-engine")
 
 
 # ---------------------------------------------------------------- the house

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine.cli.arguments import percent, positive
+from engine.cli.arguments import find_demo, percent, positive
 from engine.cli.warm import load_kernels
 
 
@@ -61,6 +61,14 @@ def add_bench(verbs: Any) -> None:
         "--accounts", type=positive, default=20_000, metavar="N", help="in each workload (default %(default)s)"
     )
     _end_bench(step, run_bench_step)
+    replay = kinds.add_parser("replay", help="from files on disk to the end of the engine: rows per second")
+    replay.add_argument("--tape", type=Path, metavar="FOLDER", help="Tardis CSV files (default: the demo's)")
+    replay.add_argument("--market", type=Path, metavar="FILE", help="their market file (default: the demo's)")
+    replay.add_argument("--times", type=positive, default=20, metavar="N", help="repeat the tape (default %(default)s)")
+    replay.add_argument(
+        "--rounds", type=positive, default=5, metavar="N", help="least of so many (default %(default)s)"
+    )
+    _end_bench(replay, run_bench_replay)
 
 
 def _end_bench(parser: Any, verb: Callable[[argparse.Namespace], int]) -> None:
@@ -188,3 +196,20 @@ def run_bench_step(options: argparse.Namespace) -> int:
     print(f"{found['accounts']:,} accounts; a probe costs {found['probe_cycles']} cycles, which are subtracted\n")
     print("\n".join(map(step.format_table, found["workloads"])), end="")
     return 0
+
+
+def run_bench_replay(options: argparse.Namespace) -> int:
+    """Time a tape from disk to the end of the engine; exit status 1 where ways of reading it end in different states.
+
+    Source: FEED-063, CLI-002.
+    """
+    from engine.bench.replay import bench_replay, format_row
+
+    demo = find_demo()
+    found = bench_replay(options.tape or demo, options.market or demo / "market.toml", options.times, options.rounds)
+    if options.json:
+        print(json.dumps({"schema": 1, **found}))
+    else:
+        print(f"{found['rows']:,} rows, {found['packed_bytes']:,} bytes on disk")
+        print("\n".join(map(format_row, found["ways"])))
+    return int(not found["same_state"])

@@ -1,16 +1,13 @@
 """Recorded markets as commands: whatever the format, a feed is an iterator of COMMAND arrays in order of time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from engine.codes import INDEX, MARK
 from engine.contract import Market
 from engine.errors import DataError, MissingExtraError
 from engine.feeds import command_tape
+from engine.feeds.ahead import AheadFeed, Feed, read_ahead
 from engine.feeds.command_tape import CommandTape
 from engine.feeds.formats import FORMATS, sniff_file
 from engine.feeds.hyperliquid import check_node_fills, read_node_fills
@@ -19,6 +16,7 @@ from engine.feeds.quotes import iter_bbo_checks, read_quotes
 from engine.feeds.tape import Tape, TapeFile
 
 __all__ = [
+    "AheadFeed",
     "CommandTape",
     "Feed",
     "Tape",
@@ -27,20 +25,10 @@ __all__ = [
     "find_first_marks",
     "iter_bbo_checks",
     "open_feed",
+    "read_ahead",
     "read_node_fills",
     "read_quotes",
 ]
-
-
-class Feed(Protocol):
-    """What every tape offers."""
-
-    symbols: tuple[str, ...]
-    counts: dict[str, int]
-
-    def chunks(self, rows: int = 65_536) -> Iterator[NDArray[np.void]]:
-        """Yield COMMAND arrays of `rows` records in order of time; every call starts at the beginning."""
-        ...
 
 
 def open_feed(

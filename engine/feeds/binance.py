@@ -25,7 +25,7 @@ from engine.codes import (
 )
 from engine.errors import DataError
 from engine.feeds.binance_book import DepthBook, Level, Update, count_ns, merge_by_time
-from engine.feeds.columns import FieldError, read_blocks
+from engine.feeds.columns import FieldError, read_texts
 from engine.feeds.instruments import COUNT_MAX, Findings, Instrument, Instruments, count_rate
 from engine.feeds.tape import Format, Head, Records, RowBuilder, TapeFile
 
@@ -166,7 +166,7 @@ def read_lines(file: TapeFile, findings: Findings) -> Iterator[Line]:
     """Yield the messages of a file; a line that is none is a fault and left out."""
     last_ns = 0
     count = 0
-    for first, block in read_blocks(file.path):
+    for first, block in read_texts(file.path):
         for number, text in enumerate(block.split("\n"), first):
             count = number
             if not text:
@@ -264,7 +264,7 @@ def sniff(head: Head) -> TapeFile | None:
 def _iter_texts(head: Head) -> Iterator[str]:
     # A first snapshot may be longer than what was looked at.
     try:
-        for _, block in read_blocks(head.path):
+        for _, block in read_texts(head.path):
             yield from block.split("\n")
     except DataError:
         return

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from engine.codes import IN_SNAPSHOT, ROW_CLEAR, UNCHECKED
 from engine.errors import DataError
-from engine.feeds.columns import STAMP_MAX
+from engine.feeds.block import STAMP_MAX
 from engine.feeds.instruments import Findings
 from engine.feeds.tape import RowBuilder, TapeFile
 

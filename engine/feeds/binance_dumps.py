@@ -15,7 +15,8 @@ from engine.codes import ROW_INDEX, ROW_INTEREST, ROW_LIQUIDATION, ROW_MARK, ROW
 from engine.errors import DataError
 from engine.feeds.binance import DELIVERY, FUTURES, INVERSE, SIDES, SPOT, is_zero
 from engine.feeds.binance_book import STAMP_UNITS, count_id, count_ns
-from engine.feeds.columns import Block, FieldError, Ints, convert_block, count_stamps, read_columns
+from engine.feeds.block import Block, FieldError, Ints, count_stamps
+from engine.feeds.columns import convert_block, read_columns
 from engine.feeds.instruments import Findings, Instrument, Instruments, count_interest
 from engine.feeds.tape import Format, Head, Records, TapeFile, open_bytes
 from engine.layout import RECORD

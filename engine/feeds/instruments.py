@@ -33,7 +33,7 @@ def count_text(text: str, unit: Decimal) -> int:
     if (whole + fraction).isdigit() and len(step) == 1 and isinstance(exponent, int) and exponent <= 0:
         fraction = fraction.rstrip("0")
         if len(fraction) <= -exponent:
-            scaled: int = int(whole + fraction) * 10 ** (-exponent - len(fraction))
+            scaled: int = int(whole + fraction or "0") * 10 ** (-exponent - len(fraction))
             if scaled % step[0] == 0:
                 return scaled // step[0]
     number = parse_decimal(text)
@@ -46,11 +46,20 @@ def count_text(text: str, unit: Decimal) -> int:
 
 
 class UnitCache(dict[str, int]):
-    """Decimal texts of one column with their counts; prices and sizes repeat, so most rows cost one look-up."""
+    """Decimal texts of one column with their counts; prices and sizes repeat, so most rows cost one look-up.
+
+    Attributes
+    ----------
+    step, places : int
+        The unit is `step / 10**places`.
+    """
 
     def __init__(self, unit: Decimal, least: int, most: int) -> None:
         super().__init__()
         self.unit, self.least, self.most = unit, least, most
+        exponent = unit.as_tuple().exponent
+        self.places = max(-exponent, 0) if isinstance(exponent, int) else 0
+        self.step = int(unit.scaleb(self.places))
 
     def __missing__(self, text: str) -> int:
         """Count a text met for the first time.

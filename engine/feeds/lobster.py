@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.codes import OFF_MARKET, ROW_QUOTE
 from engine.errors import DataError, MissingExtraError
-from engine.feeds.columns import Block, convert_block, read_blocks, read_columns
+from engine.feeds.columns import Block, convert_block, read_columns, read_texts
 from engine.feeds.instruments import Findings, Instrument, Instruments, UnitCache
 from engine.feeds.orders import ROWS_PER_BLOCK, OrderBook, OrderError, drop_fault
 from engine.feeds.tape import Format, Head, Records, RowBuilder, TapeFile
@@ -201,7 +201,7 @@ class _Day:
     # ------------------------------------------------------------ the order book file
 
     def _read_book(self) -> Iterator[tuple[int, list[str]]]:
-        for first, text in read_blocks(self._beside):
+        for first, text in read_texts(self._beside):
             for line, row in enumerate(text.split("\n"), first):
                 yield line, row.split(",")
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from engine.errors import DataError
-from engine.feeds.columns import read_blocks
+from engine.feeds.columns import read_texts
 from engine.feeds.instruments import Findings, Instrument, Instruments, number_id
 from engine.feeds.orders import ROWS_PER_BLOCK, OrderBook, OrderError, drop_fault
 from engine.feeds.tape import Format, Head, Records, RowBuilder, TapeFile
@@ -88,7 +88,7 @@ def sniff(head: Head) -> TapeFile | None:
     match = NAME.search(head.path.name)
     if match is None:
         raise DataError(head.path, None, None, "expected the pair in the file's name, as in luno-XBTZAR.txt")
-    _, text = next(read_blocks(head.path, BLOCK_BYTES))
+    _, text = next(read_texts(head.path, BLOCK_BYTES))
     try:
         first = DECODER.decode(text.partition("\n")[0])
     except msgspec.DecodeError as error:
@@ -101,7 +101,7 @@ def read(files: Sequence[TapeFile], instruments: Instruments, findings: Findings
     instrument = instruments.find(files[0].exchange, files[0].symbol)
     stream = _Stream(instrument, findings) if instrument else None
     for file in files:
-        for first, text in read_blocks(file.path, BLOCK_BYTES):
+        for first, text in read_texts(file.path, BLOCK_BYTES):
             for line, message in enumerate(text.split("\n"), first):
                 findings.rows[file.kind] += 1
                 if stream is None:

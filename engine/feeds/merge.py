@@ -1,4 +1,4 @@
-"""Several streams of commands as one, in order of time, without holding more than a block of each."""
+"""Several streams of commands as one, in order of time, without holding more than a block of each (FEED-061)."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from engine.layout import COMMAND
 
 Commands = NDArray[np.void]
+Records = NDArray[np.void]
+
+NEVER_NS = (1 << 63) - 1
 
 
 def build_commands(kind: int, market: int, ts_ns: Any, side: Any, price_tick: Any, qty_lot: Any) -> Commands:
@@ -25,7 +28,7 @@ def hold_last_stamp(blocks: Iterator[Commands]) -> Iterator[Commands]:
     for block in blocks:
         if not len(block):
             continue
-        joined = block if held is None else np.concatenate([held, block])
+        joined = block if held is None else join_rows([held, block])
         cut = int(np.searchsorted(joined["ts_ns"], joined["ts_ns"][-1], side="left"))
         if cut:
             yield joined[:cut]
@@ -34,38 +37,84 @@ def hold_last_stamp(blocks: Iterator[Commands]) -> Iterator[Commands]:
         yield held
 
 
-def merge_streams(streams: Sequence[Iterator[Commands]]) -> Iterator[Commands]:
-    """Yield the commands of all streams in order of time; at equal stamps earlier streams go first (FEED-001).
+def as_bytes(rows: NDArray[np.void]) -> NDArray[np.void]:
+    """Return the same rows as bare bytes: numpy copies records field by field, at a tenth of the speed."""
+    return rows.view(f"V{rows.dtype.itemsize}")
 
-    Each stream must come in order of time, in blocks that hold whole stamps (`hold_last_stamp`).
+
+def join_rows(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
+    """Return arrays of one kind of record as one."""
+    return np.concatenate([as_bytes(part) for part in parts]).view(parts[0].dtype)
+
+
+class Stream:
+    """The rows of one stream that are in hand: arrays that follow each other."""
+
+    def __init__(self, blocks: Iterator[Records]) -> None:
+        self._blocks = blocks
+        self.parts: list[Records] = []
+        self.last_ns, self.has_ended = 0, False
+        self.draw()
+
+    def draw(self) -> None:
+        """Take the next rows in hand."""
+        block = next((block for block in self._blocks if len(block)), None)
+        if block is None:
+            self.has_ended = True
+        else:
+            self.parts.append(block)
+            self.last_ns = int(block["ts_ns"][-1])
+
+    def take(self, bound_ns: int) -> list[Records]:
+        """Return what is in hand and before `bound_ns`; it is no longer."""
+        taken = []
+        while self.parts:
+            part = self.parts[0]
+            cut = int(np.searchsorted(part["ts_ns"], bound_ns, side="left"))
+            if cut:
+                taken.append(part[:cut])
+            if cut < len(part):
+                self.parts[0] = part[cut:]
+                break
+            self.parts.pop(0)
+        return taken
+
+
+def merge_streams(streams: Sequence[Iterator[Records]]) -> Iterator[Records]:
+    """Yield the rows of all streams in order of time; at equal stamps earlier streams go first (FEED-001).
+
+    Each stream must come in order of time.
     """
-    heads = [next(stream, None) for stream in streams]
-    while any(head is not None for head in heads):
-        # Up to the earliest end of the blocks in hand nothing is missing from any stream.
-        bound = min(head["ts_ns"][-1] for head in heads if head is not None)
-        parts = []
-        for index, head in enumerate(heads):
-            if head is None:
-                continue
-            cut = int(np.searchsorted(head["ts_ns"], bound, side="right"))
-            parts.append(head[:cut])
-            heads[index] = head[cut:] if cut < len(head) else next(streams[index], None)
-        merged = np.concatenate(parts)
-        yield merged[np.argsort(merged["ts_ns"], kind="stable")]
+    from engine.kernels.tape import merge_rows
+
+    live = [Stream(stream) for stream in streams]
+    while live := [stream for stream in live if stream.parts]:
+        # Before the earliest end of what is in hand nothing is missing from any stream; at it something may be.
+        bound_ns = min((stream.last_ns for stream in live if not stream.has_ended), default=NEVER_NS)
+        taken = [stream.take(bound_ns) for stream in live]
+        parts = [part for run in taken for part in run]
+        if sum(map(bool, taken)) > 1:
+            joined = join_rows(parts)
+            ends = np.cumsum([sum(map(len, run)) for run in taken], dtype=np.int64)
+            parts = [np.empty_like(joined)]
+            merge_rows(joined, ends, parts[0])
+        yield from parts
+        for stream in live:
+            if not stream.has_ended and stream.last_ns == bound_ns:
+                stream.draw()
 
 
 def cut_chunks(blocks: Iterator[Commands], rows: int) -> Iterator[Commands]:
     """Yield the same commands in arrays of exactly `rows`, the last one shorter."""
-    waiting: list[Commands] = []
-    count = 0
+    chunk, filled = np.empty(rows, COMMAND), 0
     for block in blocks:
-        waiting.append(block)
-        count += len(block)
-        if count >= rows:
-            joined = np.concatenate(waiting)
-            whole = count - count % rows
-            for start in range(0, whole, rows):
-                yield joined[start : start + rows].copy()
-            waiting, count = [joined[whole:]], count - whole
-    if count:
-        yield np.concatenate(waiting)
+        start = 0
+        while start < len(block):
+            count = min(rows - filled, len(block) - start)
+            as_bytes(chunk)[filled : filled + count] = as_bytes(block)[start : start + count]
+            start, filled = start + count, filled + count
+            if filled == rows:
+                yield chunk
+                chunk, filled = np.empty(rows, COMMAND), 0
+    if filled:
+        yield chunk[:filled]

@@ -19,7 +19,7 @@ from engine.codes import ENDS_MESSAGE, ROW_CLEAR, ROW_INDEX, ROW_LEVEL, ROW_LIQU
 from engine.contract import Market
 from engine.errors import DataError, MissingExtraError
 from engine.feeds.instruments import Findings, Instruments
-from engine.feeds.merge import Commands, cut_chunks, hold_last_stamp, merge_streams
+from engine.feeds.merge import Commands, cut_chunks, merge_streams
 from engine.layout import COMMAND, INSTRUMENT, KNOWN_LEVEL, RECORD
 
 Records = NDArray[np.void]
@@ -109,7 +109,7 @@ def open_bytes(path: Path, member: str = "") -> BinaryIO:
         with path.open("rb") as raw:
             magic = raw.read(4)
         if magic[:2] == GZIP:
-            return cast(BinaryIO, gzip.open(path, "rb"))
+            return _open_gzip(path)
         if magic == ZIP:
             archive = zipfile.ZipFile(path)
             return cast(BinaryIO, archive.open(member or _choose_member(path, archive)))
@@ -129,6 +129,41 @@ def _choose_member(path: Path, archive: zipfile.ZipFile) -> str:
     if len(members) != 1:
         raise DataError(path, None, None, f"expected a zip archive of one file, it has {len(members)}")
     return members[0]
+
+
+class FastGzip(io.RawIOBase):
+    """A gzip file by way of `isal`, whose errors are those of `gzip` (FEED-064)."""
+
+    def __init__(self, path: Path) -> None:
+        from isal import igzip, isal_zlib
+
+        library: Any = igzip
+        self._stream = library.open(path, "rb")
+        self._error: Any = isal_zlib.error
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer, or as much of it as there is."""
+        try:
+            count: int = self._stream.readinto(buffer)
+        except self._error as error:
+            raise zlib.error(str(error)) from error
+        return count
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+        super().close()
+
+
+def _open_gzip(path: Path) -> BinaryIO:
+    try:
+        return io.BufferedReader(FastGzip(path))
+    except ImportError:
+        return cast(BinaryIO, gzip.open(path, "rb"))
 
 
 def _open_zstd(path: Path) -> BinaryIO:
@@ -311,16 +346,17 @@ class Teller:
 
     def tell(self, rows: Records) -> Commands:
         """Return the commands of rows; a message that goes on in the next rows waits for them."""
+        rows = np.ascontiguousarray(rows)
         self._make_room(rows)
         # A row makes at most one command, and what it crosses or clears was known or is among the rows.
-        out = np.zeros(int(self._state["levels"].sum()) + 3 * len(rows) + 2 * int(self._numbers[3]) + 8, COMMAND)
-        count = self._kernels.tell_rows(np.ascontiguousarray(rows), *self._arrays(), out)
+        out = np.empty(int(self._state["levels"].sum()) + 3 * len(rows) + 2 * int(self._numbers[3]) + 8, COMMAND)
+        count = self._kernels.tell_rows(rows, *self._arrays(), out)
         return out[:count]
 
     def finish(self) -> Commands:
         """Return the commands of the message that waited."""
         self._make_room(np.zeros(0, RECORD))  # instruments of which nothing could be told are counted too
-        out = np.zeros(2 * int(self._state["levels"].sum()) + 2 * int(self._numbers[3]) + 8, COMMAND)
+        out = np.empty(2 * int(self._state["levels"].sum()) + 2 * int(self._numbers[3]) + 8, COMMAND)
         self._numbers[4] = 0
         if self._numbers[3]:
             self._kernels.flush(*self._arrays(), out)
@@ -344,22 +380,22 @@ class Teller:
         """Grow whatever these rows could fill."""
         if len(self._state) < len(self._instruments):
             self._add_instruments()
-        levels = rows["market"][(rows["kind"] == ROW_LEVEL) | (rows["kind"] == ROW_CLEAR)]
+        more = np.zeros(len(self._state), np.int64)
+        levels = self._kernels.count_levels(rows, more)
         folded = int(self._numbers[3])
         known = self._state["levels"]
-        need = folded + len(levels) + int(known.sum())
+        need = folded + levels + int(known.sum())
         if need > len(self._fold_keys):
             for name in ("_fold_keys", "_fold_totals"):
                 grown = np.zeros(2 * need, np.int64)
                 grown[:folded] = getattr(self, name)[:folded]
                 setattr(self, name, grown)
-        more = np.bincount(levels, minlength=len(self._state))
         if self._numbers[3]:
             more[self._numbers[1]] += folded
         room = np.repeat(more, 2)
-        if self._used + len(levels) + folded > len(self._table) // 2 or np.any(self._sizes + room > self._rooms):
-            self._move(room, len(levels) + folded)
-        self._used += len(levels)
+        if self._used + levels + folded > len(self._table) // 2 or np.any(self._sizes + room > self._rooms):
+            self._move(room, levels + folded)
+        self._used += levels
 
     def _move(self, room: NDArray[np.int64], rows: int) -> None:
         kept = np.repeat(self._state["levels"], 2)
@@ -472,9 +508,7 @@ class Tape:
         # Markets follow their index at equal stamps, so that the order of the tape does not hang on file names.
         order = {symbol: at for at, symbol in enumerate(self.symbols)}
         keys = sorted(chains, key=lambda key: (chains[key][0].rank, order.get(key[3], len(order)), key))
-        streams = [
-            hold_last_stamp(chains[key][0].format.read(chains[key], self.instruments, self.findings)) for key in keys
-        ]
+        streams = [chains[key][0].format.read(chains[key], self.instruments, self.findings) for key in keys]
         return self._watch_gaps(merge_streams(streams))
 
     def chunks(self, rows: int = 65_536) -> Iterator[Commands]:

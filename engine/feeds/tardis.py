@@ -38,13 +38,14 @@ from engine.feeds.columns import (
     optional,
     read_columns,
 )
-from engine.feeds.instruments import Findings, Instrument, Instruments, count_interest, count_rate, number_id
+from engine.feeds.instruments import Findings, Instrument, Instruments, count_interest, count_rate
 from engine.feeds.tape import Format, Head, Records, TapeFile
 from engine.layout import RECORD
 
 NAME = re.compile(r"(?P<exchange>[^_]+)_(?P<kind>\w+?)_(?P<date>\d{4}-\d\d-\d\d)_(?P<symbol>.+?)\.csv(?:\.(?:gz|zst))?")
 
-COMMON = ("exchange", "symbol", "timestamp", "local_timestamp")
+STAMPS = ("timestamp", "local_timestamp")
+COMMON = ("exchange", "symbol", *STAMPS)
 # What each kind of file must have; a file is what its header says, whatever its name.  The order is the order at equal
 # stamps (FEED-001): a trade stands before the book that shows its effect.
 SCHEMAS: dict[str, tuple[str, ...]] = {
@@ -110,7 +111,7 @@ def read(files: Sequence[TapeFile], instruments: Instruments, findings: Findings
     in_snapshot: dict[int, bool] = {}
     for file in files:
         converter = _Converter(file, instruments)
-        for whole in read_columns(file.path, file.columns, findings):
+        for whole in read_columns(file.path, file.columns, findings, stamps=STAMPS):
             for block, rows in convert_block(file.path, whole, converter.convert, findings):
                 findings.rows[file.kind] += len(block)
                 settled = stamps.settle(file.path, block, rows, findings)
@@ -131,8 +132,10 @@ def begin_snapshots(rows: Records, in_snapshot: dict[int, bool], findings: Findi
         return rows
     flags = (rows["flags"] & IN_SNAPSHOT) != 0
     places: list[int] = []
-    for market in np.unique(rows["market"]).tolist():
-        here = np.flatnonzero(rows["market"] == market)
+    column = rows["market"]
+    is_alone = bool((column == column[0]).all())  # unique sorts
+    for market in column[:1].tolist() if is_alone else np.unique(column).tolist():
+        here = np.arange(len(rows)) if is_alone else np.flatnonzero(column == market)
         before = np.concatenate([[in_snapshot.get(market, False)], flags[here][:-1]])
         begun = here[flags[here] & ~before].tolist()
         # one that does not open the recording says that the stream was lost and began anew
@@ -193,7 +196,7 @@ def _convert_trades(block: Block, instrument: Instrument, kind: int = ROW_TRADE)
     rows["side"] = block.choose("side", TRADE_SIDES)
     rows["price"] = block.count("price", instrument.prices)
     rows["qty"] = block.count("amount", instrument.trades)
-    rows["id"] = block.map("id", number_id)
+    rows["id"] = block.ids("id")
     return rows
 
 
@@ -215,8 +218,8 @@ def _convert_quotes(block: Block, instrument: Instrument) -> Records:
     rows = np.repeat(_begin(ROW_QUOTE, block, instrument), 2)
     for at, (side, name) in enumerate(((1, "bid"), (-1, "ask"))):
         rows["side"][at::2] = side
-        rows["price"][at::2] = block.map(f"{name}_price", optional(instrument.prices.__getitem__))
-        rows["qty"][at::2] = block.map(f"{name}_amount", optional(instrument.totals.__getitem__))
+        rows["price"][at::2] = block.count(f"{name}_price", instrument.prices, may_be_empty=True)
+        rows["qty"][at::2] = block.count(f"{name}_amount", instrument.totals, may_be_empty=True)
     return rows
 
 
@@ -230,8 +233,8 @@ def _convert_snapshots(block: Block, instrument: Instrument) -> Records:
         label = f"{'asks' if name else 'bids'}[{place}]"
         rows = heads.copy()
         rows["kind"], rows["side"] = ROW_LEVEL, -1 if name else 1
-        rows["price"] = block.map(f"{label}.price", optional(instrument.levels.__getitem__))
-        rows["qty"] = block.map(f"{label}.amount", optional(instrument.totals.__getitem__))
+        rows["price"] = block.count(f"{label}.price", instrument.levels, may_be_empty=True)
+        rows["qty"] = block.count(f"{label}.amount", instrument.totals, may_be_empty=True)
         parts.append(rows)
     told: Records = np.stack(parts, axis=1).reshape(-1)
     told = told[(told["kind"] == ROW_CLEAR) | (told["price"] > 0)]

@@ -104,15 +104,22 @@ def find_best(table, heaps, sizes, starts, market, side):
 
 @inlined
 def tell(out, numbers, kind, market, side, price_tick, qty_lot):
-    """Append a command with the stamp of the open message."""
+    """Append a command with the stamp of the open message; what it does not say is 0."""
     row = out[numbers[OUT]]
     numbers[OUT] += 1
     row["ts_ns"] = numbers[STAMP]
+    row["order_id"] = 0
+    row["price_tick"] = price_tick
+    row["qty_lot"] = qty_lot
+    row["amount_quote"] = 0
+    row["account"] = 0
     row["kind"] = kind
     row["market"] = market
     row["side"] = side
-    row["price_tick"] = price_tick
-    row["qty_lot"] = qty_lot
+    row["tif"] = 0
+    row["flags"] = 0
+    row["_pad"] = 0
+    row["_pad2"] = 0
 
 
 @kernel
@@ -133,11 +140,13 @@ def flush(table, heaps, sizes, starts, instruments, counts, fold_keys, fold_tota
                 instrument["levels"] -= 1
             tell(out, numbers, LEVEL, market, 1 if key > 0 else -1, abs(key), 0)
     is_crossed = False
+    bid = find_best(table, heaps, sizes, starts, market, 0)
+    ask = find_best(table, heaps, sizes, starts, market, 1)
     for at in range(count):
         if fold_totals[at] == 0:
             continue
         key = fold_keys[at]
-        other = find_best(table, heaps, sizes, starts, market, 1 if key > 0 else 0)
+        other = ask if key > 0 else bid
         while other != 0 and key + other >= 0:
             # Newest wins, as in the exchange: everything of the other side that this level reaches is stale.
             is_crossed = True
@@ -147,6 +156,12 @@ def flush(table, heaps, sizes, starts, instruments, counts, fold_keys, fold_tota
             if table[stale]["message"] != numbers[MESSAGE]:
                 tell(out, numbers, LEVEL, market, 1 if other > 0 else -1, abs(other), 0)
             other = find_best(table, heaps, sizes, starts, market, 1 if key > 0 else 0)
+        if key > 0:
+            ask = other
+            bid = key if bid == 0 else max(bid, key)
+        else:
+            bid = other
+            ask = key if ask == 0 else max(ask, key)
         slot = find_slot(table, key, market)
         if not table[slot]["is_known"]:
             table[slot]["is_known"] = 1
@@ -156,13 +171,11 @@ def flush(table, heaps, sizes, starts, instruments, counts, fold_keys, fold_tota
         for at in range(count):
             if fold_totals[at] != 0:
                 key = fold_keys[at]
-                if table[find_slot(table, key, market)]["is_known"] == is_kept:
+                if not is_crossed or table[find_slot(table, key, market)]["is_known"] == is_kept:
                     tell(out, numbers, LEVEL, market, 1 if key > 0 else -1, abs(key), fold_totals[at] * is_kept)
     counts[market, MESSAGES] += 1
     counts[market, CROSSED] += is_crossed
     if instrument["is_quoted"] and not numbers[IS_UNCHECKED]:
-        bid = find_best(table, heaps, sizes, starts, market, 0)
-        ask = find_best(table, heaps, sizes, starts, market, 1)
         counts[market, BBO_CHECKED] += 1
         counts[market, BBO_EQUAL] += bid == instrument["bid_tick"] and -ask == instrument["ask_tick"]
     numbers[FOLDED] = 0
@@ -202,6 +215,55 @@ def round_rate(pico):
 
 
 @kernel
+def merge_rows(joined, ends, out):
+    """Bring runs of rows, each in order of time, into one order; at equal stamps the earlier run goes first.
+
+    Parameters
+    ----------
+    joined : RECORD array
+        The runs, one after the other.
+    ends : array of int64
+        Where each run ends in it.
+    out : RECORD array
+        As long as `joined`.
+    """
+    at = np.zeros(len(ends), np.int64)
+    at[1:] = ends[:-1]
+    place = np.int64(0)
+    while place < len(joined):
+        first, other = np.int64(-1), np.int64(-1)  # the run whose turn it is, and the one that ends its turn
+        stamp, until = np.int64(0), np.int64(0)
+        for run in range(len(ends)):
+            if at[run] == ends[run]:
+                continue
+            next_ns = joined[at[run]]["ts_ns"]
+            if first < 0 or next_ns < stamp:
+                other, until = first, stamp
+                first, stamp = np.int64(run), next_ns
+            elif other < 0 or next_ns < until:
+                other, until = np.int64(run), next_ns
+        while at[first] < ends[first]:
+            row = joined[at[first]]
+            if other >= 0 and (row["ts_ns"] > until or (row["ts_ns"] == until and other < first)):
+                break
+            out[place] = row
+            place += 1
+            at[first] += 1
+
+
+@kernel
+def count_levels(rows, per_market):
+    """Add to each market's count the rows that name levels of it, and return how many there are."""
+    total = np.int64(0)
+    for at in range(len(rows)):
+        kind = rows[at]["kind"]
+        if kind == ROW_LEVEL or kind == ROW_CLEAR:
+            per_market[rows[at]["market"]] += 1
+            total += 1
+    return total
+
+
+@kernel
 def tell_rows(rows, table, heaps, sizes, starts, instruments, counts, fold_keys, fold_totals, numbers, out):
     """Turn rows into commands.
 
@@ -212,7 +274,7 @@ def tell_rows(rows, table, heaps, sizes, starts, instruments, counts, fold_keys,
     table, heaps, sizes, starts, instruments, counts, fold_keys, fold_totals, numbers : arrays
         The reader's state (`engine.feeds.tape.Teller`).
     out : COMMAND array
-        Zeroed; has room for everything.
+        Has room for everything; what it holds does not matter.
 
     Returns
     -------

@@ -23,7 +23,7 @@ from engine.codes import BUY, FUND_DEPOSIT, INDEX, MARK, PRINT
 from engine.contract import Market, Setup, build_setup
 from engine.errors import CapacityError, ConfigError, DataError, InvariantError
 from engine.exchange import Capacity, Exchange
-from engine.feeds import Feed, find_first_marks
+from engine.feeds import AheadFeed, Feed, find_first_marks
 from engine.journal import LOG
 from engine.layout import COMMAND
 from engine.replay.files import LIQUIDATIONS, REPRODUCTION, RunFolder
@@ -103,9 +103,9 @@ class BentFeed:
 
     def chunks(self, rows: int = CHUNK) -> Iterator[Commands]:
         """Yield the tape, bent; every call starts at the beginning."""
-        raw = self.feed.chunks(rows)
-        self.counts = self.feed.counts
-        return warp(raw, self.shock, len(self.symbols), rows=rows)
+        for chunk in warp(self.feed.chunks(rows), self.shock, len(self.symbols), rows=rows):
+            self.counts = self.feed.counts
+            yield chunk
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class _Runner:
             raise ConfigError(f"--market: expected markets that settle in one asset, got {known}")
         limits = {name: getattr(plan, name) for name in Capacity._fields}
         capacity = Capacity(**{name: limit for name, limit in limits.items() if limit is not None})
-        self.tape: Feed = plan.feed if plan.shock is None else BentFeed(plan.feed, plan.shock)
+        self.tape: Feed = AheadFeed(plan.feed if plan.shock is None else BentFeed(plan.feed, plan.shock))
         if plan.journal is None:
             self.exchange = Exchange(plan.markets, engine=plan.engine, capacity=capacity)
         elif (plan.journal / LOG).exists():

@@ -184,7 +184,7 @@ def read_csv(file: Path, check: Callable[[Path, Sequence[str]], None]) -> Iterat
     """
     columns: list[str] = []
     for first, block in read_blocks(file):
-        for line, fields in enumerate(csv.reader(block.split("\n")), first):
+        for line, fields in enumerate(csv.reader(block.decode("ascii").split("\n")), first):
             if not columns:
                 columns = fields
                 check(file, columns)
