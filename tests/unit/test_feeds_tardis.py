@@ -12,6 +12,7 @@ import pytest
 from engine import codes
 from engine.contract import Market, Tier
 from engine.errors import DataError
+from engine.feeds import block as blocks
 from engine.feeds import columns, find_first_marks, instruments, iter_bbo_checks, open_feed, read_quotes
 from engine.feeds.instruments import UnitCache, count_text
 from engine.feeds.tardis import SCHEMAS
@@ -409,11 +410,11 @@ def test_time_does_not_fall_from_block_to_block_or_file_to_file(tmp_path, monkey
 
 
 def test_stamps_of_other_lengths_are_read_one_by_one():
-    assert columns.count_stamps(["999999999999999", "1000000000000000"]).tolist() == [10**15 - 1, 10**15]
-    assert columns.count_stamps(["1000000000000000", "9000000000000000"]).tolist() == [10**15, 9 * 10**15]
+    assert blocks.count_stamps(["999999999999999", "1000000000000000"]).tolist() == [10**15 - 1, 10**15]
+    assert blocks.count_stamps(["1000000000000000", "9000000000000000"]).tolist() == [10**15, 9 * 10**15]
     for texts in (["999999999999999", "10000000000000000"], ["1", ""], ["12", "-3"]):
         with pytest.raises(ValueError, match=r"a stamp|expected microseconds"):
-            columns.count_stamps(texts)
+            blocks.count_stamps(texts)
 
 
 def test_the_first_of_many_bad_rows_is_named_even_when_fields_add_up(tmp_path):
@@ -441,7 +442,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_folder_without_recordings_is_refused(tmp_path):
     (tmp_path / "readme.txt").write_text("hello")
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(DataError, match=r"expected recordings of the formats commands, .*tardis.*found none"):
+    with pytest.raises(DataError, match=r"expected recordings of the formats .*tardis.*found none"):
         open_feed(tmp_path, [make_market()])
     with pytest.raises(DataError, match="expected at least one file"):
         open_feed([], [make_market()])
@@ -452,7 +453,7 @@ def test_wrong_columns_are_named(tmp_path):
     with pytest.raises(DataError, match=r":1: field 'local_timestamp': expected the columns exchange,symbol"):
         open_feed(tmp_path, [make_market()])
     other = path.rename(tmp_path / "other.csv")
-    with pytest.raises(DataError, match=r"other\.csv:1: expected a recording in one of the formats commands, .*tardis"):
+    with pytest.raises(DataError, match=r"other\.csv:1: expected a recording in one of the formats .*tardis"):
         open_feed(other, [make_market()])
 
 
