@@ -8,7 +8,7 @@ from typing import Any
 from engine.cli.warm import find_kernels, load_kernels
 
 FOUND = 1
-NAME_WIDTH = 22
+NAME_WIDTH = 25
 SAMPLES_SHOWN = 5
 # What is shown of every recording, zero or not, with what it means.
 FINDINGS = {
@@ -16,7 +16,7 @@ FINDINGS = {
     "resets": "times that a stream began anew with a snapshot",
     "crossed": "book messages after which the best bid reached the best ask",
     "duplicate_stamps": "messages with the venue's stamp of the one before",
-    "reversed_stamps": "messages whose venue's stamp lies before that of the one before",
+    "reversed_stamps": "messages whose venue's stamp lies before that of an earlier one",
     "negative_latency": "messages that arrived before the venue says it sent them",
     "off_book_prints": "trades that met no order of the book",
     "dropped": "rows that cannot be read",
@@ -91,7 +91,7 @@ def run_inspect(options: argparse.Namespace) -> int:
     files = " ".join(f"--market {path}" for path in options.market) or "--market FILE"
     lines += [("", ""), ("next", f"perp replay {tape} {files}" + ("" if is_sound else " --lenient"))]
     for name, text in lines:
-        print(f"{name:{NAME_WIDTH}}{text}".rstrip())
+        print(f"{name:{NAME_WIDTH - 1}} {text}".rstrip())
     return 0 if is_sound else FOUND
 
 
