@@ -1,4 +1,4 @@
-"""Record the demo's result anew: `python -m tests.golden.record`; say why under Money in CHANGELOG.md."""
+"""Record the golden results anew: `python -m tests.golden.record`; say why under Money in CHANGELOG.md."""
 
 import contextlib
 import io
@@ -7,8 +7,11 @@ import tempfile
 from pathlib import Path
 
 from engine.cli import main
+from tests.conftest import find_shared
+from tests.golden.recordings import list_cases
 
 FILE = Path(__file__).parent / "demo.json"
+RECORDINGS = Path(__file__).parent / "recordings.json"
 KEYS = (
     "digest",
     "commands",
@@ -37,6 +40,16 @@ def record() -> None:
     FILE.write_text(json.dumps({key: summary[key] for key in KEYS}, indent=2) + "\n", encoding="utf-8")
 
 
+def record_recordings(shared: Path) -> None:
+    """Run every case whose files are there; the others keep what was recorded."""
+    known = json.loads(RECORDINGS.read_text(encoding="utf-8")) if RECORDINGS.is_file() else {}
+    for name, files, run in list_cases(shared):
+        if all(file.is_file() for file in files):
+            known[name] = run()
+    RECORDINGS.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
     record()
-    print(FILE)
+    record_recordings(find_shared())
+    print(FILE, RECORDINGS)
