@@ -152,7 +152,7 @@ class CompiledEngine:
             If the kernel stopped on a fault.
         """
         run_batch = self._load_kernel()
-        self._reserve_events(2 * len(rows))
+        self.reserve_events(2 * len(rows))
         at = 0
         try:
             while at < len(rows):
@@ -161,9 +161,9 @@ class CompiledEngine:
                 if status != OK:
                     self.grow(status, int(rows[min(at, len(rows) - 1)]["account"]))
         except (CapacityError, InvariantError) as error:
-            error.events = self._take_events()
+            error.events = self.take_events()
             raise
-        return self._take_events()
+        return self.take_events()
 
     def _load_kernel(self) -> Any:
         """Return `run_batch`; numba is imported at its first use only."""
@@ -173,7 +173,7 @@ class CompiledEngine:
             self._kernel = run_batch
         return self._kernel
 
-    def _reserve_events(self, count: int) -> None:
+    def reserve_events(self, count: int) -> None:
         """Have a buffer that will probably do: one handed out before that nobody holds any more, or a new one.
 
         A longer one costs nothing until it is written to; one that was written to need not be found again.
@@ -186,7 +186,7 @@ class CompiledEngine:
         if len(self.events) < count:
             self.events = _allot(min(count, EVENTS_RESERVED_MAX), EVENT)
 
-    def _take_events(self) -> Rows:
+    def take_events(self) -> Rows:
         """Return the events since the last call: a small part of the buffer as a copy, else the buffer itself."""
         counter = self.state.head["event_count"]
         count = counter.item()

@@ -7,12 +7,10 @@ import argparse
 import json
 import os
 import platform
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
-from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import engine
@@ -20,6 +18,8 @@ from engine.cli.arguments import positive
 from engine.cli.bench import add_bench
 from engine.cli.check import add_check
 from engine.cli.fetch import add_fetch
+from engine.cli.interrupts import Interrupts
+from engine.cli.sim import add_sim
 from engine.cli.venues import add_venues
 from engine.cli.warm import COMPILE_SECONDS, compile_kernels, find_kernels, load_kernels
 from engine.errors import ConfigError, DataError, EngineError
@@ -85,6 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(verbs)
     _add_replay(verbs)
     add_fetch(verbs)
+    add_sim(verbs)
     add_check(verbs)
     add_venues(verbs)
     add_bench(verbs)
@@ -159,35 +160,6 @@ def _add_replay(verbs: Any) -> None:
 
 
 # ---------------------------------------------------------------- replay and demo
-
-
-class Interrupts:
-    """While active, Ctrl-C asks for a stop between two chunks; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.is_asked = False
-        self._before: Any = None
-
-    def __enter__(self) -> "Interrupts":
-        """Take over the signal; only the main thread can."""
-        try:
-            self._before = signal.signal(signal.SIGINT, self._ask)
-        except ValueError:
-            self._before = None
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Give the signal back."""
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.is_asked:
-            raise KeyboardInterrupt
-        self.is_asked = True
-        print("\nperp: stopping after this chunk; once more to stop at once", file=sys.stderr)
 
 
 class Progress:

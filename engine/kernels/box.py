@@ -89,6 +89,14 @@ if JIT_DISABLED:
         for name in record.dtype.names:
             record[name] = 0
 
+    def find_address(batch):
+        """Return what `call_batch` takes for `run_batch`: itself."""
+        return batch
+
+    def call_batch(address, box, events, commands):
+        """Call `run_batch`."""
+        return address(box, events, commands)
+
     def grow_events(st):
         """Replace the event buffer by a longer one."""
         old = st.keeper.events
@@ -383,6 +391,26 @@ else:
             return context.get_dummy_value()
 
         return types.none(st, types.int64, types.int64), codegen
+
+    def find_address(batch):
+        """Return the address of the machine code of `run_batch`, which must have been called once."""
+        (compiled,) = batch.overloads.values()
+        return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+
+    @intrinsic
+    def call_batch(typingctx, address, box, events, commands):
+        """Call `run_batch` by its address: by its name, all of its machine code would be made a second time."""
+        given, found = (box, events, commands), types.Tuple((types.int64, types.int64, events))
+
+        def codegen(context, builder, sig, args):
+            kind = context.call_conv.get_function_type(found, given)
+            callee = builder.inttoptr(args[0], kind.as_pointer())
+            status, result = context.call_conv.call_function(builder, callee, found, given, args[1:])
+            with cgutils.if_unlikely(builder, status.is_error):
+                context.call_conv.return_status_propagate(builder, status)
+            return result
+
+        return found(types.int64, *given), codegen
 
     @helper
     def grow_events(st):

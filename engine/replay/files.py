@@ -24,9 +24,9 @@ from engine.layout import COMMAND, EVENT
 Rows = NDArray[np.void]
 
 EVENT_FORMATS = ("npz", "parquet", "none")
-SUMMARY, REPORT, REPRODUCTION = "summary.json", "report.txt", "reproduction.npz"
+SUMMARY, REPORT, REPRODUCTION, MARKET = "summary.json", "report.txt", "reproduction.npz", "market.npz"
 LIQUIDATIONS = "liquidations.csv"
-OURS = {SUMMARY, REPORT, REPRODUCTION, LIQUIDATIONS, "events.npz", "events.parquet"}
+OURS = {SUMMARY, REPORT, REPRODUCTION, MARKET, LIQUIDATIONS, "events.npz", "events.parquet"}
 COPY_BYTES = 1 << 22
 PARQUET_ROWS = 1 << 20
 
@@ -150,6 +150,10 @@ class RunFolder:
     def write_text(self, name: str, text: str) -> None:
         """Write one more file of the run."""
         (self.part / name).write_text(text, encoding="utf-8")
+
+    def write_market(self, **arrays: NDArray[Any]) -> None:
+        """Write what a simulated market sent, and what stood at each of its steps (SIM-009)."""
+        np.savez_compressed(self.part / MARKET, allow_pickle=False, **arrays)
 
     def finish(self, summary: dict[str, Any], report: str) -> Path:
         """Pack the events, write summary and report, and put the folder in its place."""

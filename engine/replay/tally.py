@@ -122,7 +122,7 @@ class Tally:
         InvariantError
             If the payers of a deficit do not add up to it (EVT-002).
         """
-        kind = events["kind"]
+        kind = events["kind"].copy()  # side by side: it is gone through a dozen times
         self.kinds += np.bincount(kind, minlength=len(self.kinds))
         rejected = events["code"][kind == codes.REJECTED]
         self.rejects.update(rejected.tolist())

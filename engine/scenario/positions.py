@@ -1,7 +1,7 @@
 """Real positions from a CSV or Parquet file (POP-002)."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,7 +114,7 @@ def read_positions(
     seen: set[tuple[int, int]] = set()
     is_portfolio: dict[tuple[int, int], bool] = {}
     found: list[_Position] = []
-    for line, row in _read_parquet(file) if file.suffix == ".parquet" else _read_csv(file):
+    for line, row in _read_parquet(file) if file.suffix == ".parquet" else read_csv(file, _check_columns):
         if row["symbol"] not in readers:
             raise unknown_symbol(file, line, row["symbol"], readers)
         if not row["account"]:
@@ -169,13 +169,25 @@ def _check_columns(file: Path, columns: Sequence[str]) -> None:
             raise DataError(file, 1, name, f"expected the columns {','.join(NEEDED)} and optionally collateral")
 
 
-def _read_csv(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def read_csv(file: Path, check: Callable[[Path, Sequence[str]], None]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line, fields by column) of a CSV file, plain or gzip.
+
+    Parameters
+    ----------
+    check : callable
+        Called with the file and its columns; raises where they will not do.
+
+    Raises
+    ------
+    DataError
+        An empty or unreadable file, or a row of another length.
+    """
     columns: list[str] = []
     for first, block in read_blocks(file):
         for line, fields in enumerate(csv.reader(block.split("\n")), first):
             if not columns:
                 columns = fields
-                _check_columns(file, columns)
+                check(file, columns)
             elif len(fields) != len(columns):
                 raise DataError(file, line, None, f"expected {len(columns)} fields, got {len(fields)}")
             else:

@@ -31,7 +31,7 @@ def scale_totals(sums: Ints, depth_ppm: int) -> Ints:
     return np.minimum(mul_ppm_floor(sums, depth_ppm), QTY_MAX_LOT)
 
 
-def mul_ppm_even(number: Ints, ppm: int) -> Ints:
+def mul_ppm_even(number: Ints, ppm: int | Ints) -> Ints:
     """Return number x ppm / 10^6, rounded half-even; `number` is a price."""
     floor, rest = np.divmod(number * ppm, PPM)
     rounded: Ints = floor + ((2 * rest > PPM) | ((2 * rest == PPM) & (floor % 2 == 1)))

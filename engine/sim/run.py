@@ -1,0 +1,285 @@
+"""A simulated market from its opening to its summary: what the lab's verbs call, once per scenario (SIM-009)."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.audit import check_state
+from engine.codes import EXTERNAL, INDEX, MARK_RECORDED, REJECTED, REJECTS
+from engine.contract import Market, MarketRules, Setup
+from engine.errors import ConfigError
+from engine.exchange import Capacity, Exchange
+from engine.feeds.draws import Ints
+from engine.layout import COMMAND
+from engine.replay import Plan, build_opening
+from engine.replay.tally import Tally
+from engine.report import compose_verdict
+from engine.scenario.paths import build_path, check_index
+from engine.scenario.population import Population
+from engine.scenario.simulated import SimulatedMarket
+from engine.sim.desk import Desk, build_deposits, build_desk
+from engine.sim.market import Simulator
+
+Rows = NDArray[np.void]
+
+SCHEMA = 1
+CHECK_COMMANDS = 1 << 20  # between two checks of conservation, which look at every account
+ALL_STEPS = 1 << 62
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What came out of a simulated market.
+
+    Parameters
+    ----------
+    summary : dict
+        The keys of a replay's summary that do not speak of files (CLI-001), and `steps`, `seed`.
+    exchange : Exchange
+        As the run left it.
+    series : SERIES[:]
+        What stood at each step.
+    commands : COMMAND[:], optional
+        Everything the exchange was sent: the opening, then the market.
+    """
+
+    summary: dict[str, Any]
+    exchange: Exchange
+    series: Rows
+    commands: Rows | None
+
+
+class _FirstIndex:
+    """A feed of one price, so that the opening is the replay's."""
+
+    def __init__(self, market: Market, tick: int, ts_ns: int) -> None:
+        self.symbols: tuple[str, ...] = (market.symbol,)
+        self.counts: dict[str, int] = {}
+        self._row = np.zeros(1, COMMAND)
+        self._row["ts_ns"], self._row["kind"], self._row["price_tick"] = ts_ns, INDEX, tick
+
+    def chunks(self, rows: int = 1) -> Iterator[Rows]:
+        """Yield the index."""
+        yield self._row
+
+
+def open_simulation(
+    config: SimulatedMarket,
+    market: Market,
+    *,
+    population: Population | None = None,
+    funds: Mapping[str, int] | None = None,
+    seed: int | None = None,
+    path: Ints | None = None,
+    capacity: Capacity | None = None,
+) -> tuple[Simulator, Rows, Rows]:
+    """Return a simulated market before its first step, the commands that made it, and their events.
+
+    Parameters
+    ----------
+    config : SimulatedMarket
+    market : Market
+        Its mark comes from the index or the book: any model but `recorded`.
+    population : Population, optional
+        Instead of the config's crowd.
+    funds : mapping, optional
+        Fund name -> what it starts with, in units of its asset.
+    seed : int, optional
+        Instead of the config's: the same market, other draws.
+    path : int64 array (steps, 2), optional
+        Index ticks and the makers' depth in ppm, instead of what the config's index and shock would be.
+
+    Raises
+    ------
+    ConfigError
+        If the parts do not fit: mark model, mark, sizes, capital, an opening command the exchange rejects.
+
+    Source: SIM-001, SIM-009.
+    """
+    exchange = Exchange([market], capacity=capacity)
+    rules = exchange.setup.markets[0]
+    if rules.mark_model == MARK_RECORDED:
+        raise ConfigError(f"{market.symbol}.mark_model: 'recorded' has no mark here, known: index, last, median3, ...")
+    path = build_path(config, market, rules, seed) if path is None else _check_path(path, rules)
+    first_ns = config.step_ns  # sequences of commands begin after time 0
+    crowd = config.crowd if population is None else population
+    feed = _FirstIndex(market, int(path[0, 0]), first_ns)
+    plan = Plan(markets=[market], feed=feed, populations=[crowd] if crowd else [], funds=dict(funds or {}))
+    opening, _ = build_opening(plan, feed, exchange.setup, first_ns)
+    first_account = 1 + max(int(opening["account"].max(initial=0)), EXTERNAL)
+    desk = build_desk(config, market, rules, path, first_account=first_account, first_ns=first_ns, seed=seed)
+    opening = np.concatenate([opening, build_deposits(config, market, rules, desk)])
+    events = exchange.apply(opening)
+    rejected = events[events["kind"] == REJECTED]
+    if len(rejected):
+        name, why, _ = REJECTS[int(rejected[0]["code"])]
+        raise ConfigError(f"simulated market: account {rejected[0]['account']}: the opening is rejected: {name}: {why}")
+    return Simulator(exchange, desk), opening, events
+
+
+def _check_path(path: Ints, rules: MarketRules) -> Ints:
+    """Return a given path, or refuse it."""
+    if path.ndim != 2 or path.shape[1:] != (2,) or not len(path) or np.any(path[:, 1] < 0):
+        raise ConfigError(f"simulated market: path: expected rows of index_tick and depth_ppm, got {path.shape}")
+    check_index(path[:, 0], rules)
+    return path
+
+
+class _Counter:
+    """What is counted and checked while the market runs."""
+
+    def __init__(self, setup: Setup, first_ns: int) -> None:
+        self.setup, self.tally = setup, Tally(setup)
+        self.tally.begin(first_ns)
+        self.commands = self.checks = self._checked_at = 0
+
+    def add(self, commands: int, events: Rows, exchange: Exchange, *, is_last: bool = False) -> None:
+        """Fold events; every million commands, and at the end, hold everything against the state (MONEY-001)."""
+        self.commands += commands
+        self.tally.fold(events)
+        if is_last or self.commands - self._checked_at >= CHECK_COMMANDS:
+            view = exchange.view()
+            check_state(view, self.setup)
+            self.tally.check(view)
+            self.checks += 1
+            self._checked_at = self.commands
+
+
+def run_simulation(
+    config: SimulatedMarket,
+    market: Market,
+    *,
+    population: Population | None = None,
+    funds: Mapping[str, int] | None = None,
+    seed: int | None = None,
+    path: Ints | None = None,
+    capacity: Capacity | None = None,
+    keep_commands: bool = False,
+    on_events: Callable[[Rows], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Simulated:
+    """Run a simulated market to its end.
+
+    Parameters
+    ----------
+    config, market, population, funds, seed, path, capacity
+        As of `open_simulation`; plain values and integers, so a call can be sent to another process.
+    keep_commands : bool
+        Whether the result has all commands, 64 bytes each: a tape that any engine replays to the same digest.
+    on_events : callable, optional
+        Called with all events, piece by piece.
+    should_stop : callable, optional
+        Asked after every piece (some ten thousand commands); when true the run ends there.
+
+    Raises
+    ------
+    ConfigError, CapacityError
+        As of `open_simulation`.
+    InvariantError
+        If something is not conserved (MONEY-001), or the engine stopped on a fault.
+
+    Source: SIM-009.
+    """
+    started = perf_counter()
+    simulator, opening, events = open_simulation(
+        config, market, population=population, funds=funds, seed=seed, path=path, capacity=capacity
+    )
+    exchange, kept = simulator.exchange, [opening]
+    state = simulator.desk.desk[0]
+    counter = _Counter(exchange.setup, int(state["first_ns"]))
+    counter.add(len(opening), events, exchange, is_last=True)
+    if on_events:
+        on_events(events)
+    interest, opening_events = int(exchange.view().markets[0][3]), len(events)
+    market_started = perf_counter()
+    interrupted = False
+    for commands, events in simulator.advance(ALL_STEPS):
+        counter.add(len(commands), events, exchange)
+        if keep_commands:
+            kept.append(commands.copy())
+        if on_events:
+            on_events(events)
+        if should_stop and should_stop():
+            interrupted = True
+            break
+    counter.add(0, events[:0], exchange, is_last=True)
+    ended = perf_counter()
+    summary = _summarise(simulator, counter, market, interest, interrupted=interrupted)
+    summary["parameters"] = {
+        "market": msgspec.to_builtins(market),
+        "simulated": msgspec.to_builtins(config),
+        "population": msgspec.to_builtins(config.crowd if population is None else population),
+        "funds": dict(funds or {}),
+        "seed": int(state["seed"]),
+        "path": "built" if path is None else "given",
+    }
+    seconds = max(ended - market_started, 1e-9)
+    summary |= {
+        "seconds": round(ended - started, 6),
+        "engine_seconds": round(seconds, 6),
+        "events_per_s": round((summary["events"] - opening_events) / seconds),
+        "commands_per_s": round((counter.commands - len(opening)) / seconds),
+    }
+    return Simulated(summary, exchange, simulator.series, np.concatenate(kept) if keep_commands else None)
+
+
+def _summarise(
+    simulator: Simulator, counter: _Counter, market: Market, interest: int, *, interrupted: bool
+) -> dict[str, Any]:
+    """Return the summary: everything but its timing is a function of the inputs (CLI-001)."""
+    exchange, desk = simulator.exchange, simulator.desk
+    view, setup = exchange.view(), exchange.setup
+    state = desk.desk[0]
+    fees, rounding, insolvency, deposits, withdrawals, waived = (int(number) for number in view.assets[0])
+    names = ("mark_first_tick", "mark_low_tick", "mark_high_tick", "mark_last_tick")
+    described = {
+        "symbol": market.symbol,
+        "tick_size": format(market.tick_size, "f"),
+        "lot_size": format(market.lot_size, "f"),
+        **dict(zip(names, counter.tally.marks[0], strict=True)),
+        "open_interest_start_lot": interest,
+        "open_interest_end_lot": int(view.markets[0][3]),
+    }
+    summary: dict[str, Any] = {
+        "schema": SCHEMA,
+        "verdict": "",
+        "digest": exchange.digest(),
+        "conserved": counter.checks > 0,
+        "checks": counter.checks,
+        "interrupted": interrupted,
+        "fault": None,
+        "engine": exchange.engine_name,
+        "version": sys.modules["engine"].__version__,
+        "seed": int(state["seed"]),
+        "steps": simulator.step,
+        "commands": counter.commands,
+        "first_ns": int(state["first_ns"]),
+        "last_ns": int(view.clock[0][1]),
+        **counter.tally.summarise(),
+        "waived_fees_quote": waived,
+        "fees_quote": fees,
+        "rounding_quote": rounding,
+        "insolvency_quote": insolvency,
+        "deposits_quote": deposits,
+        "withdrawals_quote": withdrawals,
+        "assets": [{"name": setup.assets[0], "unit": format(setup.asset_units[0], "f")}],
+        "markets": [described],
+        "agents": _describe_agents(desk),
+        "tape": {},
+        "inputs": [],
+    }
+    summary["verdict"] = compose_verdict(summary)
+    return summary
+
+
+def _describe_agents(desk: Desk) -> dict[str, dict[str, int]]:
+    """Return the first account and the number of makers, noise and momentum takers."""
+    row = desk.desk[0]
+    places = (("makers", "first_maker"), ("noise_takers", "first_noise"), ("momentum_takers", "first_momentum"))
+    return {count: {"first_account": int(row[first]), "accounts": int(row[count])} for count, first in places}
