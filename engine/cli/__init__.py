@@ -20,6 +20,7 @@ from engine.cli.check import add_check
 from engine.cli.fetch import add_fetch
 from engine.cli.interrupts import Interrupts
 from engine.cli.sim import add_sim
+from engine.cli.stress import add_stress
 from engine.cli.venues import add_venues
 from engine.cli.warm import COMPILE_SECONDS, compile_kernels, find_kernels, load_kernels
 from engine.errors import ConfigError, DataError, EngineError
@@ -86,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_replay(verbs)
     add_fetch(verbs)
     add_sim(verbs)
+    add_stress(verbs)
     add_check(verbs)
     add_venues(verbs)
     add_bench(verbs)

@@ -146,7 +146,13 @@ def load_scenario(path: str | Path) -> Scenario:
         "seeds": raw.seeds,
         "calm": raw.calm,
     }
-    return _build(msgspec.to_builtins(tree), raw.policies, where)
+    return _build(_unfold(tree), raw.policies, where)
+
+
+def _unfold(value: Any) -> Table:
+    """Return plain tables and lists, decimals as text."""
+    tree: Table = msgspec.json.decode(msgspec.json.encode(value))
+    return tree
 
 
 def _load_market(entry: str | Table, folder: Path, where: str) -> Market:
@@ -204,7 +210,7 @@ def change_scenario(scenario: Scenario, changes: Mapping[str, Any], where: str) 
 
     Source: STRESS-002.
     """
-    return _build(msgspec.to_builtins(scenario), changes, where) if changes else scenario
+    return _build(_unfold(scenario), changes, where) if changes else scenario
 
 
 def _build(tree: Table, changes: Mapping[str, Any], where: str) -> Scenario:
@@ -286,7 +292,7 @@ def hash_scenario(scenario: Scenario, version: str) -> str:
     """
     from engine.feeds import open_feed
 
-    tree = msgspec.to_builtins(scenario)
+    tree = _unfold(scenario)
     del tree["seeds"]
     tree["version"] = version
     if scenario.tape:
