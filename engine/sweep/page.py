@@ -68,18 +68,20 @@ def compose_stress(summary: Facts) -> str:
         facts = cell["shares"][metric.key]
         rows.append([metric.title, percent(facts["share"]), band(facts), f"{facts['count']:,} of {facts['of']:,}"])
     parts += ["", "how likely", *(f"  {line}" for line in align(rows))]
-    rows = [["", "mean", "interval", "median", "p95", "interval", "p99", "interval", "least", "most"]]
+    rows = [["", "mean", "interval", "median", "p95", "p99", "interval", "worst"]]
     for metric in AMOUNTS:
         facts = cell["amounts"][metric.key]
         if not facts["runs"]:
             continue
         title = f"{metric.title}, {write.name}" if metric.kind == "money" else metric.title
-        line = [title]
-        for name in ("mean", "p50", "p95", "p99"):
-            line.append(write.amount(metric.kind, facts[name]["value"]))
-            if name != "p50":
-                line.append(_span(write, metric.kind, facts[name]))
-        rows.append([*line, *(write.amount(metric.kind, facts[name]) for name in ("least", "most"))])
+        # of a balance the low end is the bad one
+        names = ("p50", "p05", "p01") if metric.key == "fund_low_quote" else ("p50", "p95", "p99")
+        median, far, farthest = (facts[name] for name in names)
+        row = [write.amount(metric.kind, facts["mean"]["value"]), _span(write, metric.kind, facts["mean"])]
+        row += [write.amount(metric.kind, found["value"]) for found in (median, far, farthest)]
+        row.append(_span(write, metric.kind, farthest))
+        worst = facts["least" if metric.key == "fund_low_quote" else "most"]
+        rows.append([title, *row, write.amount(metric.kind, worst)])
     parts += ["", "how much", *(f"  {line}" for line in align(rows))]
     return "\n".join(parts) + "\n"
 
@@ -150,7 +152,6 @@ def compose_frontier(summary: Facts) -> str:
     until, share = summary["until"].replace("_", " "), percent(summary["share"])
     parts = _head(summary, sum(point["runs"] for point in summary["frontier"]))
     parts.append(f"the mildest shock with '{until}' in at least {share} of the runs")
-    rows = [["", "size", "speed, s", "depth", "runs that come to it", "size", "interval"]]
     rows = [["size", "speed, s", "depth", "between (mild end)", "and (severe end)", "reached at the severe end"]]
     for point in summary["frontier"]:
         place = point["threshold"]

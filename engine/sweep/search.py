@@ -228,7 +228,7 @@ def find_threshold(
             low = 0
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if happens(middle) else (low, middle)
+            low, high = (low, middle) if happens(middle) else (middle, high)
         found = high
     return {"seed": seed, "step": found, "steps": steps, **describe_place(walk, found, steps), "runs": runs}
 

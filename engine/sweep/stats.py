@@ -8,7 +8,6 @@ from math import ceil, exp, floor, lgamma, log, log1p, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.feeds.draws import Draws
 
@@ -16,7 +15,7 @@ Z = 1.959963984540054  # of the normal distribution, two-sided
 ALPHA = 0.05
 RESAMPLES = 500
 SEED = 95  # of the bootstrap: the same results give the same intervals
-QUANTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+QUANTILES = (("p01", 0.01), ("p05", 0.05), ("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
 class Share(NamedTuple):
@@ -60,7 +59,7 @@ def summarise_numbers(numbers: Sequence[float]) -> dict[str, Any]:
     Returns
     -------
     dict
-        `runs`, `mean`, `p50`, `p95`, `p99` (each with `value`, `low`, `high`), `least`, `most`.
+        `runs`, `mean`, `p01`, `p05`, `p50`, `p95`, `p99` (each with `value`, `low`, `high`), `least`, `most`.
 
     Source: STRESS-008.
     """
@@ -68,26 +67,21 @@ def summarise_numbers(numbers: Sequence[float]) -> dict[str, Any]:
     if not count:
         return {"runs": 0}
     values = np.array(numbers, np.float64)
-    found = {name: values_at(values[None, :], quantile)[0] for name, quantile in QUANTILES}
-    drawn: dict[str, list[float]] = {name: [] for name in ("mean", *found)}
+    ordered = np.sort(values)
+    centres = {name: float(ordered[find_place(quantile, count)]) for name, quantile in QUANTILES}
+    centres = {"mean": float(values.mean()), **centres}
+    drawn: dict[str, list[float]] = {name: [] for name in centres}
     draws = Draws(SEED)
     for _ in range(RESAMPLES if count > 1 and values.min() < values.max() else 0):
         sample = values[draws.below(count, count)]
         drawn["mean"].append(float(sample.mean()))
+        sample.sort()
         for name, quantile in QUANTILES:
-            drawn[name].append(float(np.partition(sample, find_place(quantile, count))[find_place(quantile, count)]))
-    centres = {"mean": float(values.mean()), **{name: float(value) for name, value in found.items()}}
+            drawn[name].append(float(sample[find_place(quantile, count)]))
     facts: dict[str, Any] = {"runs": count}
     for name, value in centres.items():
         facts[name] = {"value": value, **_find_band(drawn[name], value)}
     return {**facts, "least": float(values.min()), "most": float(values.max())}
-
-
-def values_at(samples: NDArray[np.float64], quantile: float) -> NDArray[np.float64]:
-    """Return the quantile of each row."""
-    place = find_place(quantile, samples.shape[1])
-    found: NDArray[np.float64] = np.partition(samples, place, axis=1)[:, place]
-    return found
 
 
 def _find_band(drawn: list[float], value: float) -> dict[str, float]:
