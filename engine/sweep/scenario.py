@@ -222,7 +222,10 @@ def _build(tree: Table, changes: Mapping[str, Any], where: str) -> Scenario:
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {error}") from error
     build_setup(scenario.markets, where)
-    scenario.count_funds()
+    try:
+        scenario.count_funds()
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {str(error).removeprefix('--')}") from error
     return scenario
 
 

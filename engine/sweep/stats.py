@@ -94,23 +94,22 @@ def _find_band(drawn: list[float], value: float) -> dict[str, float]:
     }
 
 
-def find_order_band(quantile: float, total: int) -> tuple[int, int | None]:
+def find_order_band(quantile: float, total: int) -> tuple[int | None, int | None]:
     """Return the places, from 0, between which a quantile lies with 95 % confidence, whatever the distribution.
 
-    The upper one is None where so many numbers do not say: all of them may lie below the quantile.
+    None where so many numbers do not bound it on that side: by chance all of them may lie on the other.
 
     Source: STRESS-008.
     """
-    low, high, total_below = 0, None, 0.0
-    for below in range(total + 1):
-        total_below += _binomial(below, total, quantile)
-        # the number at place k is above the quantile exactly when at most k numbers are at or below it
-        if total_below <= ALPHA / 2:
-            low = below + 1
-        if high is None and total_below >= 1 - ALPHA / 2 and below < total:
-            high = below
-            break
-    return min(low, total - 1), high
+    low: int | None = None
+    below = 0.0  # the chance that at most k of them are at or below the quantile
+    for k in range(total):
+        below += _binomial(k, total, quantile)
+        if below <= ALPHA / 2:
+            low = k  # then the number at place k is itself at or below it
+        if below >= 1 - ALPHA / 2:
+            return low, k
+    return low, None
 
 
 def _binomial(count: int, total: int, chance: float) -> float:

@@ -96,7 +96,7 @@ def summarise_need(rows: Sequence[Row], breach: float) -> dict[str, Any]:
         "exact_runs": sum(row["is_exact"] for row in rows),
         "without_fund": unmet,
         "fund_quote": at(place),
-        "low_quote": at(min(low, place)),
+        "low_quote": 0 if low is None else at(min(low, place)),
         "high_quote": at(high),
         "seeds_needed": count_needed(breach),
         "breached": count_share(sum(need > (at(place) or 0) for need in needs) + unmet, count)._asdict(),
@@ -133,7 +133,7 @@ def summarise_frontier(walk: Walk, point: Mapping[str, str], rows: Sequence[Row]
         "runs": count,
         "reached": count_share(len(found), count)._asdict(),
         "threshold": at(find_place(share, count)),
-        "low": at(low),
+        "low": at(low) if low is not None else {"step": 0, **describe_place(walk, 0, steps)},
         "high": at(high),
         "steps": steps,
     }
