@@ -1,4 +1,4 @@
-"""The stress lab's verbs: folders that go on, processes, a Dask cluster, Ctrl-C, and what they print (STRESS-004, STRESS-009)."""
+"""The stress lab's verbs: folders that go on, processes, a Dask cluster, Ctrl-C, and what they print."""
 
 import json
 import os
@@ -82,7 +82,9 @@ def test_a_run_that_was_stopped_goes_on(whole, tmp_path, capsys):
     """
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "engine", "stress", str(EXAMPLE), "--seeds", "400", "--workers", "2"]
-    child = subprocess.Popen([*command, "--out", str(folder), "--progress"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [*command, "--out", str(folder), "--progress"], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
     end = time.monotonic() + 120
     while not (folder / store.RUNS).exists() or len(read_rows(folder)) < 3:
         assert child.poll() is None, child.stderr.read()
@@ -167,7 +169,20 @@ def test_the_size_of_the_fund(whole, tmp_path, capsys):
 
 def test_the_smallest_shock(capsys):
     """Source: STRESS-012."""
-    arguments = ("--size", "0:0.2", "--depth", "1,0.2", "--speed", "1s", "--at", "5s", "--until", "adl", "--halvings", 4)
+    arguments = (
+        "--size",
+        "0:0.2",
+        "--depth",
+        "1,0.2",
+        "--speed",
+        "1s",
+        "--at",
+        "5s",
+        "--until",
+        "adl",
+        "--halvings",
+        4,
+    )
     status, summary = call(capsys, "find-shock", EXAMPLE, "--seeds", 3, *arguments)
     assert status == 0
     deep, thin = summary["frontier"]
@@ -186,7 +201,11 @@ def test_the_smallest_shock(capsys):
         (["find-shock", EXAMPLE, "--size", "0.1"], "expected at least one of", 5),
         (["find-shock", EXAMPLE, "--at", "soon"], "--at: expected a duration", 5),
         (["stress", "nowhere.toml"], "nowhere.toml: cannot be read", 5),
-        (["stress", EXAMPLE, "--scheduler", "tcp://127.0.0.1:9"], "--scheduler tcp://127.0.0.1:9: expected a running", 5),
+        (
+            ["stress", EXAMPLE, "--scheduler", "tcp://127.0.0.1:9"],
+            "--scheduler tcp://127.0.0.1:9: expected a running",
+            5,
+        ),
     ],
 )
 def test_what_cannot_be_run_is_refused(arguments, said, status, capsys, monkeypatch):

@@ -128,7 +128,9 @@ def run_stress(options: argparse.Namespace) -> int:
 
     scenario = _load(options)
     cells = [Cell("", scenario, {})]
-    return _run(options, run_seed, scenario, cells, {}, lambda rows: _summarise_cells(cells, [{}], rows), compose_stress)
+    return _run(
+        options, run_seed, scenario, cells, {}, lambda rows: _summarise_cells(cells, [{}], rows), compose_stress
+    )
 
 
 def run_sweep(options: argparse.Namespace) -> int:
@@ -145,13 +147,15 @@ def run_sweep(options: argparse.Namespace) -> int:
     scenario = _load(options)
     points = list_points([parse_line(text) for text in options.grid])
     cells = [Cell(name_point(point), change_scenario(scenario, point, "--grid"), {}) for point in points]
-    return _run(options, run_seed, scenario, cells, {}, lambda rows: _summarise_cells(cells, points, rows), compose_sweep)
+    return _run(
+        options, run_seed, scenario, cells, {}, lambda rows: _summarise_cells(cells, points, rows), compose_sweep
+    )
 
 
 def _summarise_cells(cells: Any, points: Any, rows: list[list[Any]]) -> dict[str, Any]:
     from engine.sweep.summary import compare_cells, summarise_cell
 
-    found = []
+    found: list[dict[str, Any]] = []
     for cell, point, own in zip(cells, points, rows, strict=True):
         facts = {"name": cell.name, "point": point, **summarise_cell(own)}
         found.append(facts | ({"versus_first": compare_cells(rows[0], own) if found else {}} if point else {}))
@@ -276,7 +280,9 @@ def _run(
         summary = {"schema": 1, **header, "seeds": len(seeds), "interrupted": not complete, **described}
         summary |= summarise(rows)
         page = compose(summary)
-        written = store.finish([_join(cell, row) for cell, own in zip(cells, rows, strict=True) for row in own], summary, page)
+        written = store.finish(
+            [_join(cell, row) for cell, own in zip(cells, rows, strict=True) for row in own], summary, page
+        )
     if options.json:
         print(json.dumps(summary, indent=2, ensure_ascii=False))
     else:

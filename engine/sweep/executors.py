@@ -53,8 +53,8 @@ def load_everything() -> None:
     from engine.sim import run_simulation
 
     tier = Tier(floor=Decimal(0), initial=Decimal("0.01"), maintenance=Decimal("0.005"))
-    units = {"tick_size": Decimal("0.1"), "lot_size": Decimal("0.001")}
-    market = Market(symbol="WARM", tiers=(tier,), mark_model="index", **units)
+    tick, lot = Decimal("0.1"), Decimal("0.001")
+    market = Market(symbol="WARM", tick_size=tick, lot_size=lot, tiers=(tier,), mark_model="index")
     run_simulation(SimulatedMarket(seed=0, price=Decimal(1_000), duration="200ms"), market)
 
 

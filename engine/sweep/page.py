@@ -131,7 +131,9 @@ def compose_need(summary: Facts) -> str:
     if need["fund_quote"] is None:
         parts.append(f"no fund brings '{until}' down to {wanted}: {need['without_fund']:,} runs come to it with any")
     else:
-        parts.append(f"{write.money(need['fund_quote'])}: the smallest fund with '{until}' in at most {wanted} of the runs")
+        parts.append(
+            f"{write.money(need['fund_quote'])}: the smallest fund with '{until}' in at most {wanted} of the runs"
+        )
     high = need["high_quote"]
     top = write.money(high) if high is not None else f"unbounded, that takes {need['seeds_needed']:,} seeds"
     parts.append(f"95 % band       {write.money(need['low_quote'])} to {top}")

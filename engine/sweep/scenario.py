@@ -1,4 +1,4 @@
-"""A stress scenario as its owner writes it: markets, a crowd, a market to put them in, a fund, policies (STRESS-001)."""
+"""A stress scenario as its owner writes it: markets, a crowd, what moves prices, a fund, policies (STRESS-001)."""
 
 import hashlib
 import json
@@ -58,7 +58,7 @@ class StressFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     population: str | Table | tuple[str | Table, ...] = ()
     shock: str | Table | None = None
     fund: str | int | tuple[str, ...] = ()
-    policies: Table = {}  # noqa: RUF012 (a struct copies its defaults)
+    policies: Table = {}
     seeds: int = 100
     calm: str | int = "10s"
 
@@ -288,8 +288,9 @@ def derive_seed(base: int, role: str, number: int) -> int:
 
 
 def hash_scenario(scenario: Scenario, version: str) -> str:
-    """Return what identifies a scenario: every value in it but the number of runs, the contents of the files it names
-    but not their places, and the program's version.
+    """Return what identifies a scenario.
+
+    That is every value in it but the number of runs; of files the contents, not the places; and the program's version.
 
     Source: STRESS-004.
     """

@@ -5,7 +5,7 @@ Statistics, hence floats; nothing here is owned by anybody.  All intervals are a
 
 from collections.abc import Sequence
 from math import ceil, exp, floor, lgamma, log, log1p, sqrt
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,34 +18,24 @@ SEED = 95  # of the bootstrap: the same results give the same intervals
 QUANTILES = (("p01", 0.01), ("p05", 0.05), ("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
-class Share(NamedTuple):
-    """So many of so many, with the Wilson interval."""
-
-    count: int
-    of: int
-    share: float | None
-    low: float | None
-    high: float | None
-
-
-def count_share(count: int, total: int) -> Share:
-    """Return a share with its Wilson score interval; none where nothing was looked at.
+def count_share(count: int, total: int) -> dict[str, Any]:
+    """Return `count`, `of`, `share` and its Wilson score interval `low` to `high`; None where nothing was looked at.
 
     Source: STRESS-008.
     """
+    facts: dict[str, Any] = {"count": count, "of": total, "share": None, "low": None, "high": None}
     if not total:
-        return Share(count, total, None, None, None)
+        return facts
     share = count / total
     middle = (share + Z * Z / (2 * total)) / (1 + Z * Z / total)
     half = Z / (1 + Z * Z / total) * sqrt(share * (1 - share) / total + Z * Z / (4 * total * total))
     # at the ends the formula gives 0 and 1 up to rounding
-    return Share(
-        count, total, share, 0.0 if count == 0 else max(middle - half, 0.0), 1.0 if count == total else middle + half
-    )
+    low, high = 0.0 if count == 0 else middle - half, 1.0 if count == total else middle + half
+    return facts | {"share": share, "low": low, "high": high}
 
 
 def find_place(quantile: float, total: int) -> int:
-    """Return the place, from 0, of a quantile among so many sorted numbers: the least with that share at or below it."""
+    """Return the place, from 0, of a quantile in sorted numbers: the least with that share of them at or below it."""
     # a hair less, for a share such as 0.95 x 20 that is 19 but for the last binary place
     return min(max(ceil(quantile * total - 1e-9) - 1, 0), total - 1)
 

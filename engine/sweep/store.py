@@ -85,7 +85,9 @@ class Store:
         file = self.folder / SCENARIO
         if not file.exists():
             if (self.folder / RUNS).exists() or (self.folder / SUMMARY).exists():
-                raise ConfigError(f"--out: {self.folder}: expected a new folder or one to go on in, found no {SCENARIO}")
+                raise ConfigError(
+                    f"--out: {self.folder}: expected a new folder or one to go on in, found no {SCENARIO}"
+                )
             text = json.dumps({"schema": SCHEMA, **self._header, **self._described}, indent=2, ensure_ascii=False)
             write_whole(file, f"{text}\n".encode())
             return
@@ -95,9 +97,8 @@ class Store:
             raise DataError(file, None, None, f"not valid JSON: {error}") from error
         for name, value in self._header.items():
             if before.get(name) != value:
-                raise ConfigError(
-                    f"--out: {self.folder}: holds another {name}, {before.get(name)}, this is {value}: name a new folder"
-                )
+                other = f"holds another {name}, {before.get(name)}, this is {value}"
+                raise ConfigError(f"--out: {self.folder}: {other}: name a new folder")
 
     def _read(self) -> None:
         assert self.folder is not None

@@ -49,7 +49,7 @@ def summarise_cell(rows: Sequence[Row]) -> dict[str, Any]:
     """
     facts: dict[str, Any] = {"runs": len(rows)}
     facts["shares"] = {
-        metric.key: count_share(sum(bool(row[metric.key]) for row in rows), len(rows))._asdict() for metric in SHARES
+        metric.key: count_share(sum(bool(row[metric.key]) for row in rows), len(rows)) for metric in SHARES
     }
     facts["amounts"] = {
         metric.key: summarise_numbers([row[metric.key] for row in rows if row[metric.key] is not None])
@@ -99,7 +99,7 @@ def summarise_need(rows: Sequence[Row], breach: float) -> dict[str, Any]:
         "low_quote": 0 if low is None else at(min(low, place)),
         "high_quote": at(high),
         "seeds_needed": count_needed(breach),
-        "breached": count_share(sum(need > (at(place) or 0) for need in needs) + unmet, count)._asdict(),
+        "breached": count_share(sum(need > (at(place) or 0) for need in needs) + unmet, count),
         "curve": _draw_curve(needs, count),
     }
 
@@ -109,10 +109,7 @@ def _draw_curve(needs: Sequence[int], count: int) -> list[dict[str, Any]]:
     funds = sorted({0, *needs})
     step = max(-(-len(funds) // CURVE_POINTS), 1)
     chosen = sorted({*funds[::step], funds[-1]})
-    return [
-        {"fund_quote": fund, **count_share(count - sum(need <= fund for need in needs), count)._asdict()}
-        for fund in chosen
-    ]
+    return [{"fund_quote": fund, **count_share(count - sum(need <= fund for need in needs), count)} for fund in chosen]
 
 
 def summarise_frontier(walk: Walk, point: Mapping[str, str], rows: Sequence[Row], share: float) -> dict[str, Any]:
@@ -131,7 +128,7 @@ def summarise_frontier(walk: Walk, point: Mapping[str, str], rows: Sequence[Row]
     return {
         "fixed": dict(point),
         "runs": count,
-        "reached": count_share(len(found), count)._asdict(),
+        "reached": count_share(len(found), count),
         "threshold": at(find_place(share, count)),
         "low": at(low) if low is not None else {"step": 0, **describe_place(walk, 0, steps)},
         "high": at(high),
