@@ -2,20 +2,23 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from engine.cli import main
+from engine.cli import build_parser, main
 from engine.sweep import store
 from engine.sweep.executors import open_crew
 from engine.sweep.jobs import Cell, run_jobs
 from engine.sweep.measure import METRICS, run_seed
-from engine.sweep.scenario import load_scenario
+from engine.sweep.scenario import StressFile, load_scenario
 from engine.sweep.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -190,6 +193,25 @@ def test_the_smallest_shock(capsys):
     assert 0 < thin["threshold"]["size"] <= deep["threshold"]["size"] <= 0.2
     assert main(["find-shock", str(EXAMPLE), "--seeds", "1", "--workers", "1", *map(str, arguments)]) == 0
     assert "the mildest shock with 'adl'" in capsys.readouterr().out
+
+
+def test_the_page_says_what_is_there():
+    """Its scenario has every field, its commands are understood, every number is defined.
+
+    Source: STRESS-001, STRESS-005.
+    """
+    text = (ROOT / "engine" / "docs" / "stress.md").read_text()
+    block = re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1]
+    fields = set(tomllib.loads(block.replace("# tape", "tape")))
+    assert fields == set(StressFile.__struct_fields__)
+    assert msgspec.convert(tomllib.loads(block), StressFile).policies["adl.score"] == "binance"
+    words = set(re.findall(r"`(\w+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)))
+    assert not {metric.key for metric in METRICS} - words
+    readme = (ROOT / "README.md").read_text()
+    lines = re.findall(r"^perp ((?:stress|sweep|size-fund|find-shock) .*)$", text + readme, re.MULTILINE)
+    assert len(lines) == 8
+    for line in lines:
+        assert (ROOT / str(build_parser().parse_args(line.split()).scenario)).is_file()
 
 
 @pytest.mark.parametrize(

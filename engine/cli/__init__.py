@@ -337,9 +337,11 @@ def run_doctor(options: argparse.Namespace) -> int:
     facts: dict[str, Any] = {"perp_engine": engine.__version__, "python": platform.python_version()}
     for name in ("numba", "llvmlite", "numpy", "msgspec", "sortedcontainers"):
         facts[name] = version_of(name)
-    polars = version_of("polars")
+    for extra, name in (("parquet", "polars"), ("cluster", "distributed")):
+        installed = version_of(name)
+        missing = f"missing: pip install 'perp-engine[{extra}]'"
+        facts[f"extra_{extra}"] = missing if installed == "not installed" else installed
     facts |= {
-        "extra_parquet": "missing: pip install 'perp-engine[parquet]'" if polars == "not installed" else polars,
         "platform": platform.platform(),
         "cpu": _describe_cpu(),
         "cores": os.cpu_count(),

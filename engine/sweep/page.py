@@ -118,7 +118,7 @@ def compose_sweep(summary: Facts) -> str:
             ]
         )
     runs = sum(cell["runs"] for cell in summary["cells"])
-    note = f"amounts in {write.name}, means where nothing else is said; vs first: interval of the mean difference, seed by seed"
+    note = f"amounts in {write.name}, means unless said; vs first: interval of the mean difference, seed by seed"
     return "\n".join([*_head(summary, runs), *align(rows), "", note]) + "\n"
 
 
@@ -154,22 +154,18 @@ def compose_frontier(summary: Facts) -> str:
     until, share = summary["until"].replace("_", " "), percent(summary["share"])
     parts = _head(summary, sum(point["runs"] for point in summary["frontier"]))
     parts.append(f"the mildest shock with '{until}' in at least {share} of the runs")
-    rows = [["size", "speed, s", "depth", "between (mild end)", "and (severe end)", "reached at the severe end"]]
+    fixed, walked = list(summary["frontier"][0]["fixed"]), list(summary["walked"])
+    rows = [[*fixed, *(head for name in walked for head in (name, "interval")), "runs that come to it"]]
     for point in summary["frontier"]:
-        place = point["threshold"]
-        if place["step"] is None:
-            named = ", ".join(f"{name} {value}" for name, value in point["fixed"].items()) or "any"
-            rows.append(["beyond", "", "", named, "", _reached(point)])
-            continue
-        rows.append([*_place(place), " ".join(_place(point["low"])), " ".join(_place(point["high"])), _reached(point)])
+        cells = list(point["fixed"].values())
+        for name in walked:
+            cells += [_axis(name, point["threshold"]), f"{_axis(name, point['low'])}..{_axis(name, point['high'])}"]
+        rows.append([*cells, f"{point['reached']['count']:,} of {point['reached']['of']:,}"])
     return "\n".join([*parts, "", *align(rows)]) + "\n"
 
 
-def _place(place: Facts) -> list[str]:
+def _axis(name: str, place: Facts) -> str:
+    """Return one axis at a place of a walk."""
     if place["step"] is None:
-        return ["beyond"]
-    return [percent(place["size"]), f"{place['speed_s']:.3f}", percent(place["depth"])]
-
-
-def _reached(point: Facts) -> str:
-    return f"{point['reached']['count']:,} of {point['reached']['of']:,}"
+        return "beyond"
+    return f"{place['speed_s']:.3f} s" if name == "speed" else percent(place[name])

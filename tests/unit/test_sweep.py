@@ -537,13 +537,14 @@ def test_the_fund_of_the_toy(toy):
 
 
 @pytest.mark.parametrize("size", ["full", "tiered"])
-@pytest.mark.parametrize("shortfall", ["cut", "refuse"])
-def test_reading_the_fund_off_is_exact(size, shortfall):
+@pytest.mark.parametrize(("shortfall", "gate"), [("cut", "always"), ("refuse", "always"), ("refuse", "insolvent")])
+def test_reading_the_fund_off_is_exact(size, shortfall, gate):
     """The lowest balance of an endless fund is what it takes, to the unit.
 
     Source: STRESS-011.
     """
-    changes = {"liquidation.size": size, "liquidation.shortfall": shortfall, "population.open_interest": "400"}
+    changes = {"liquidation.size": size, "liquidation.shortfall": shortfall, "adl.gate": gate}
+    changes["population.open_interest"] = "400"
     scenario = change_scenario(load_scenario(EXAMPLE), changes, "")
     for seed in range(3):
         need = find_need(scenario, seed, until="fund_empty", halvings=10)["need_quote"]
@@ -609,6 +610,26 @@ def test_the_shock_of_the_toy(tmp_path):
     assert summarise_frontier(walk, {}, [up], 0.5)["threshold"]["step"] is None
     harmful = build_walk({"size": ("0.03", "0.05")}, {"speed": "1s", "depth": "1"})
     assert find_threshold(scenario, 0, mild=harmful.mild, severe=harmful.severe, **given_)["step"] == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "found"), [(0, 99, 0), (9, 99, 9), (17, 25, 17), (64, 64, 64), (17, 20, None)]
+)
+def test_harm_that_does_not_grow_with_the_shock(monkeypatch, first, last, found):
+    """Of 64 steps those from `first` to `last` do harm; what lies between two eighths is not seen.
+
+    Source: STRESS-012.
+    """
+
+    def run(scenario, seed):
+        step = int(scenario.shock.depth[1].factor * 100)
+        return {"liquidated_accounts": first <= step <= last}
+
+    monkeypatch.setattr("engine.sweep.search.run_seed", run)
+    walk = build_walk({"depth": ("0", "0.64")}, {"speed": "1s", "size": "0"})
+    options = {"until": "liquidation", "at_ns": 0, "side": -1, "halvings": 6}
+    row = find_threshold(load_scenario(EXAMPLE), 0, mild=walk.mild, severe=walk.severe, **options)
+    assert row["step"] == found
 
 
 def test_walks():
