@@ -1,12 +1,18 @@
 """One run of a scenario, and the row of numbers it leaves (STRESS-003, STRESS-005)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from engine.contract import build_setup
+from engine.contract import Market, build_setup
 from engine.errors import ConfigError
+from engine.feeds import Feed, open_feed
+from engine.policies import AdlPolicy, LiquidationPolicy
 from engine.scenario import Population
 from engine.sweep.observe import Observer, measure_shock
 from engine.sweep.scenario import Scenario, derive_seed
@@ -15,6 +21,7 @@ Row = dict[str, Any]
 
 ENDLESS = 1 << 57  # a fund no run empties
 NS = 10**9
+KEPT_ROWS = 1 << 22  # of a tape that is kept in memory between runs, 64 bytes each
 
 
 class Metric(NamedTuple):
@@ -146,16 +153,42 @@ def _simulate(scenario: Scenario, seed: int, crowds: list[Any], funds: Mapping[s
 
 
 def _replay(scenario: Scenario, seed: int, crowds: list[Any], funds: Mapping[str, int], observer: Observer) -> Row:
-    from pathlib import Path
-
-    from engine.feeds import open_feed
     from engine.replay import Plan, run_replay
 
+    # the tape is the same under all policies
+    plain = tuple(
+        msgspec.structs.replace(market, adl=AdlPolicy(), liquidation=LiquidationPolicy()) for market in scenario.markets
+    )
     plan = Plan(
         markets=scenario.markets,
-        feed=open_feed(list(scenario.tape), scenario.markets),
+        feed=_read_tape(scenario.tape, plain),
         populations=[Path(crowd) if isinstance(crowd, str) else crowd for crowd in crowds],
         shock=scenario.shock,
         funds=funds,
     )
     return run_replay(plan, on_events=observer.fold_piece).summary
+
+
+class KeptTape:
+    """A tape that was read once, for all runs of a process."""
+
+    def __init__(self, feed: Feed, rows: NDArray[np.void]) -> None:
+        self.symbols, self.counts, self.rows = feed.symbols, feed.counts, rows
+
+    def chunks(self, rows: int = 65_536) -> Iterator[NDArray[np.void]]:
+        """Yield copies of its commands; every call starts at the beginning."""
+        for start in range(0, len(self.rows), rows):
+            yield self.rows[start : start + rows].copy()
+
+
+@lru_cache(maxsize=1)
+def _read_tape(paths: tuple[str, ...], markets: tuple[Market, ...]) -> Feed:
+    """Return a tape, in memory if it is not too long for that."""
+    feed = open_feed(list(paths), markets)
+    kept, count = [], 0
+    for chunk in feed.chunks():
+        kept.append(chunk.copy())
+        count += len(chunk)
+        if count > KEPT_ROWS:
+            return feed
+    return KeptTape(feed, np.concatenate(kept)) if kept else feed

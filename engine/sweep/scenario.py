@@ -10,6 +10,7 @@ import msgspec
 
 from engine.contract import Market, build_setup, load_market, read_market
 from engine.errors import ConfigError
+from engine.feeds import open_feed
 from engine.replay import count_fund
 from engine.replay.runner import hash_file
 from engine.scenario import Population, Shock, SimulatedMarket, load_population, load_shock, load_simulated
@@ -294,8 +295,6 @@ def hash_scenario(scenario: Scenario, version: str) -> str:
 
     Source: STRESS-004.
     """
-    from engine.feeds import open_feed
-
     tree = _unfold(scenario)
     del tree["seeds"]
     tree["version"] = version

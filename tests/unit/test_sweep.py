@@ -1,5 +1,6 @@
 """The stress lab's parts: scenarios, grids, statistics, folders, searches, against numbers worked out by hand."""
 
+import hashlib
 import json
 from decimal import Decimal
 from math import comb, sqrt
@@ -16,7 +17,7 @@ from engine.contract import build_setup
 from engine.errors import ConfigError, DataError, InvariantError
 from engine.exchange import Capacity, CompiledEngine
 from engine.layout import EVENT
-from engine.sweep import executors, jobs
+from engine.sweep import executors, jobs, measure
 from engine.sweep.grid import list_points, parse_line
 from engine.sweep.jobs import Cell, JobError, run_jobs
 from engine.sweep.measure import run_seed
@@ -200,6 +201,8 @@ def test_common_random_numbers():
 
     Source: STRESS-003.
     """
+    text = hashlib.blake2b(b"crowd 0/7/3", digest_size=8).hexdigest()
+    assert derive_seed(7, "crowd 0", 3) == int(text, 16) // 2
     assert (
         len({derive_seed(1, role, number) for role in ("market", "crowd 0", "crowd 1") for number in range(50)}) == 150
     )
@@ -230,6 +233,23 @@ def test_the_toy_by_hand(toy):
     assert row["shock_quote"] == 1_600 * UNIT  # 1 x 60,000 x 1,600 / 60,000
     assert row["amplification"] == 58_100 / 1_600
     assert (row["recovery_s"], row["unrecovered"], row["hedge_breaks"]) == (0.0, False, 0)
+
+
+def test_a_tape_is_read_once(toy, monkeypatch):
+    """What is kept in memory gives what the files give, under any policy.
+
+    Source: STRESS-003.
+    """
+    scenario = load_scenario(toy)
+    measure._read_tape.cache_clear()
+    kept = run_seed(scenario, 0)
+    other = run_seed(change_scenario(scenario, {"adl.score": "binance", "fund": "500"}, ""), 0)
+    assert other["fund_need_quote"] == 500 * UNIT
+    assert measure._read_tape.cache_info().misses == 1
+    measure._read_tape.cache_clear()
+    monkeypatch.setattr(measure, "KEPT_ROWS", 3)
+    assert run_seed(scenario, 0) == kept
+    measure._read_tape.cache_clear()
 
 
 def test_a_run_that_ends_in_a_cascade_has_not_recovered(tmp_path):
