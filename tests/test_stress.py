@@ -214,6 +214,19 @@ def test_the_page_says_what_is_there():
         assert (ROOT / str(build_parser().parse_args(line.split()).scenario)).is_file()
 
 
+def test_formats_names_every_key(whole, capsys):
+    """Source: CLI-001."""
+    words = set(re.findall(r"`(\w+)`", (ROOT / "engine" / "docs" / "formats.md").read_text()))
+    grid = ("--grid", "fund=1,2")
+    found = [json.loads((whole / store.SUMMARY).read_text()), call(capsys, "sweep", EXAMPLE, "--seeds", 1, *grid)[1]]
+    found.append(call(capsys, "size-fund", EXAMPLE, "--seeds", 1)[1])
+    found.append(call(capsys, "find-shock", EXAMPLE, "--seeds", 1, "--halvings", 1)[1])
+    for summary in found:
+        assert not set(summary) - words
+        for part in (*summary.get("cells", ()), *summary.get("frontier", ()), summary.get("need", {})):
+            assert not set(part) - words
+
+
 @pytest.mark.parametrize(
     ("arguments", "said", "status"),
     [
