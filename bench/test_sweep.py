@@ -40,7 +40,7 @@ def digests():
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sweep(benchmark, workers, digests):
     scenario = change_scenario(load_scenario(EXAMPLE), LONGER, "bench")
-    cells = [Cell("", scenario, {})]
+    cells = [Cell({}, scenario, {})]
     load_everything()
     with open_crew(workers) as crew:
         executor = crew.open()

@@ -144,6 +144,9 @@ def test_a_sweep(whole, tmp_path, capsys):
     pick = {row["seed"]: row["digest"] for row in plain}
     assert all(pick[row["seed"]] == row["digest"] for row in first), "a point where nothing is changed is the scenario"
     assert summary["cells"][0]["versus_first"] == {}
+    frame = pytest.importorskip("polars").read_parquet(tmp_path / "o" / store.PARQUET)
+    assert frame.columns[:3] == ["fund", "adl.score", "seed"]
+    assert frame.height == 20
     low = summary["cells"][2]["versus_first"]["fund_low_quote"]
     assert low["runs"] == 5
     assert low["value"] > 0
@@ -279,7 +282,7 @@ def check_nothing_is_lost(crew, tmp_path):
     """Run six seeds, one of which kills its worker, and compare with runs in this process."""
     scenario, marker = load_scenario(EXAMPLE), tmp_path / "killed"
     with Store(tmp_path / "o", HEADER, {}) as kept:
-        assert run_jobs(die_once, [Cell("", scenario, {"marker": str(marker)})], range(6), kept, crew)
+        assert run_jobs(die_once, [Cell({}, scenario, {"marker": str(marker)})], range(6), kept, crew)
     assert marker.exists()
     assert [kept.rows["", seed] for seed in range(6)] == [run_seed(scenario, seed) for seed in range(6)]
 

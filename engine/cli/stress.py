@@ -127,10 +127,8 @@ def run_stress(options: argparse.Namespace) -> int:
     from engine.sweep.page import compose_stress
 
     scenario = _load(options)
-    cells = [Cell("", scenario, {})]
-    return _run(
-        options, run_seed, scenario, cells, {}, lambda rows: _summarise_cells(cells, [{}], rows), compose_stress
-    )
+    cells = [Cell({}, scenario, {})]
+    return _run(options, run_seed, scenario, cells, {}, lambda rows: _summarise_cells(cells, rows), compose_stress)
 
 
 def run_sweep(options: argparse.Namespace) -> int:
@@ -138,7 +136,7 @@ def run_sweep(options: argparse.Namespace) -> int:
 
     Source: STRESS-010.
     """
-    from engine.sweep.grid import list_points, name_point, parse_line
+    from engine.sweep.grid import list_points, parse_line
     from engine.sweep.jobs import Cell
     from engine.sweep.measure import run_seed
     from engine.sweep.page import compose_sweep
@@ -146,19 +144,17 @@ def run_sweep(options: argparse.Namespace) -> int:
 
     scenario = _load(options)
     points = list_points([parse_line(text) for text in options.grid])
-    cells = [Cell(name_point(point), change_scenario(scenario, point, "--grid"), {}) for point in points]
-    return _run(
-        options, run_seed, scenario, cells, {}, lambda rows: _summarise_cells(cells, points, rows), compose_sweep
-    )
+    cells = [Cell(point, change_scenario(scenario, point, "--grid"), {}) for point in points]
+    return _run(options, run_seed, scenario, cells, {}, lambda rows: _summarise_cells(cells, rows), compose_sweep)
 
 
-def _summarise_cells(cells: Any, points: Any, rows: list[list[Any]]) -> dict[str, Any]:
+def _summarise_cells(cells: Any, rows: list[list[Any]]) -> dict[str, Any]:
     from engine.sweep.summary import compare_cells, summarise_cell
 
     found: list[dict[str, Any]] = []
-    for cell, point, own in zip(cells, points, rows, strict=True):
-        facts = {"name": cell.name, "point": point, **summarise_cell(own)}
-        found.append(facts | ({"versus_first": compare_cells(rows[0], own) if found else {}} if point else {}))
+    for cell, own in zip(cells, rows, strict=True):
+        facts = {"name": cell.name, "point": cell.point, **summarise_cell(own)}
+        found.append(facts | ({"versus_first": compare_cells(rows[0], own) if found else {}} if cell.point else {}))
     return {"cells": found}
 
 
@@ -181,7 +177,7 @@ def run_size_fund(options: argparse.Namespace) -> int:
     def summarise(rows: list[list[Any]]) -> dict[str, Any]:
         return {"until": options.until, "is_exact": exact, "why": why, "need": summarise_need(rows[0], breach)}
 
-    return _run(options, find_need, scenario, [Cell("", scenario, search)], search, summarise, compose_need)
+    return _run(options, find_need, scenario, [Cell({}, scenario, search)], search, summarise, compose_need)
 
 
 def run_find_shock(options: argparse.Namespace) -> int:
@@ -190,7 +186,7 @@ def run_find_shock(options: argparse.Namespace) -> int:
     Source: STRESS-012.
     """
     from engine.scenario.shock import parse_duration
-    from engine.sweep.grid import Line, list_points, name_point
+    from engine.sweep.grid import Line, list_points
     from engine.sweep.jobs import Cell
     from engine.sweep.page import compose_frontier
     from engine.sweep.search import AXES, build_walk, find_threshold, read_axes
@@ -211,7 +207,7 @@ def run_find_shock(options: argparse.Namespace) -> int:
     points = list_points([Line(name, tuple(values)) for name, values in fixed.items()])
     walks = [build_walk(walked, point) for point in points]
     cells = [
-        Cell(name_point(point), scenario, {**search, "mild": list(walk.mild), "severe": list(walk.severe)})
+        Cell(point, scenario, {**search, "mild": list(walk.mild), "severe": list(walk.severe)})
         for point, walk in zip(points, walks, strict=True)
     ]
 
@@ -293,8 +289,8 @@ def _run(
 
 
 def _join(cell: Any, row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of the results: the cell it belongs to in front."""
-    return {"cell": cell.name, **row} if cell.name else row
+    """Return a row of the results: the point it belongs to in front."""
+    return {**cell.point, **row}
 
 
 def _work(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from engine.errors import EngineError, InvariantError
 from engine.sweep.executors import Crew
+from engine.sweep.grid import name_point
 from engine.sweep.measure import Row
 from engine.sweep.scenario import Scenario
 from engine.sweep.store import Key, Store
@@ -34,11 +35,16 @@ class Failure(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One point of a sweep: its name, its scenario, and what the task is told beside it."""
+    """One point of a sweep: path -> value, its scenario, and what the task is told beside it."""
 
-    name: str
+    point: dict[str, str]
     scenario: Scenario
     options: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Return the point as text."""
+        return name_point(self.point)
 
 
 def do_job(task: Task, version: str, scenario: Scenario, seed: int, options: dict[str, Any]) -> Row | Failure:

@@ -12,7 +12,7 @@ from engine.errors import ConfigError
 from engine.scenario import Shock
 from engine.scenario.settings import check_range, count_ppm
 from engine.scenario.shock import Point, parse_duration
-from engine.sweep.measure import ENDLESS, OUTCOMES, Row, run_seed
+from engine.sweep.measure import ENDLESS, NS, OUTCOMES, Row, run_seed
 from engine.sweep.scenario import Scenario
 from engine.units import parse_decimal
 
@@ -230,8 +230,11 @@ def find_threshold(
 
 
 def describe_place(walk: Walk, step: int | None, steps: int) -> dict[str, float | None]:
-    """Return size, speed in seconds and depth at a step of a walk; None where it does not come so far."""
-    if step is None:
-        return {"size": None, "speed_s": None, "depth": None}
-    size, speed, depth = walk.at(step, steps)
-    return {"size": size / PPM, "speed_s": speed / 1e9, "depth": depth / PPM}
+    """Return size, speed in seconds and depth at a step of a walk.
+
+    Where it does not come so far (None) only what stands still has a value.
+    """
+    rows = zip(
+        ("size", "speed_s", "depth"), (PPM, NS, PPM), walk.mild, walk.severe, walk.at(step or 0, steps), strict=True
+    )
+    return {name: None if step is None and mild != severe else at / unit for name, unit, mild, severe, at in rows}

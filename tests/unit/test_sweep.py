@@ -485,7 +485,7 @@ HEADER = {"task": "t", "digest": "d", "version": "v", "search": {}}
 
 def run_here(store, seeds, **options):
     with executors.open_crew(1) as crew:
-        return run_jobs(task_of_seed, [Cell("", None, options)], seeds, store, crew)
+        return run_jobs(task_of_seed, [Cell({}, None, options)], seeds, store, crew)
 
 
 def test_a_folder_goes_on_where_it_was_cut(tmp_path):
@@ -525,10 +525,10 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 def test_a_stop_keeps_what_is_done(tmp_path):
     """Source: STRESS-004."""
     with Store(tmp_path, HEADER, {}) as store, executors.open_crew(1) as crew:
-        cells = [Cell(name, None, {}) for name in ("a", "b")]
+        cells = [Cell({"p": name}, None, {}) for name in ("a", "b")]
         done = run_jobs(task_of_seed, cells, range(9), store, crew, should_stop=lambda: len(store.rows) >= 4)
     assert not done
-    assert sorted(store.rows) == [("a", 0), ("a", 1), ("b", 0), ("b", 1)], "every cell has seen the same seeds"
+    assert sorted(store.rows) == [("p=a", 0), ("p=a", 1), ("p=b", 0), ("p=b", 1)], "every cell has seen the same seeds"
 
 
 def test_another_version_is_refused(monkeypatch):
@@ -627,6 +627,7 @@ def test_the_shock_of_the_toy(tmp_path):
     assert facts["threshold"] == {"step": 412, "size": 0.020117, "speed_s": 1.0, "depth": 1.0}
     up = find_threshold(scenario, 0, mild=walk.mild, severe=walk.severe, **{**given_, "side": 1})
     assert up["step"] is None, "alice is long, and bob has a tenth"
+    assert (up["size"], up["speed_s"], up["depth"]) == (None, 1.0, 1.0), "what stands still has its value"
     assert summarise_frontier(walk, {}, [up], 0.5)["threshold"]["step"] is None
     harmful = build_walk({"size": ("0.03", "0.05")}, {"speed": "1s", "depth": "1"})
     assert find_threshold(scenario, 0, mild=harmful.mild, severe=harmful.severe, **given_)["step"] == 0
