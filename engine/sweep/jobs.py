@@ -1,7 +1,7 @@
 """Cells times seeds, each run once, wherever: the same rows whatever did them, in whatever order (STRESS-009)."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from typing import Any, NamedTuple
 
@@ -78,9 +78,9 @@ class _Run:
             future = self.executor.submit(do_job, *job)
         self.under_way[future] = (cell, seed, self.executor)
 
-    def take(self) -> list[tuple[Cell, Row]]:
-        """Return what has been finished since; what a dead worker had is handed over again."""
-        rows = []
+    def take(self) -> Iterator[tuple[Cell, Row]]:
+        """Yield what has been finished since, then raise what failed; what a dead worker had is handed over again."""
+        failed: JobError | None = None
         for future in wait(self.under_way, PATIENCE_S, FIRST_COMPLETED).done:
             cell, seed, executor = self.under_way.pop(future)
             error = future.exception()
@@ -90,9 +90,11 @@ class _Run:
             found = future.result()
             if isinstance(found, Failure):
                 where = f"seed {seed}" + (f", {cell.name}" if cell.name else "")
-                raise JobError(f"{where}: {found.text}", found.exit_status)
-            rows.append((cell, found))
-        return rows
+                failed = JobError(f"{where}: {found.text}", found.exit_status)
+            else:
+                yield cell, found
+        if failed:
+            raise failed
 
     def _mend(self, cell: Cell, seed: int, executor: Executor) -> None:
         key = (cell.name, seed)
@@ -128,7 +130,7 @@ def run_jobs(
     on_progress : callable, optional
         Called with how many jobs are done, of how many that were missing.
     should_stop : callable, optional
-        When true nothing more is begun; what is under way is finished and kept.
+        When true nothing more is begun; what is under way is finished and kept, on a cluster given up.
 
     Returns
     -------
