@@ -588,24 +588,30 @@ def load_market(path: str | Path) -> Market:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not valid TOML: {error}") from error
+    return read_market(raw, str(file), file.parent)
+
+
+def read_market(raw: Mapping[str, Any], where: str, folder: Path) -> Market:
+    """Return a market from the tables of its file; `folder` is where files it names lie (`load_market`)."""
+    raw = dict(raw)
     venue = raw.pop("venue", None)
     if venue is not None:
         try:
             raw = merge_tables(read_venue(venue).fill(), raw)
         except ConfigError as error:
-            raise ConfigError(f"{file}: {error}") from error
+            raise ConfigError(f"{where}: {error}") from error
     if isinstance(raw.get("tiers"), str):
-        raw["tiers"] = load_tiers(file.parent / raw["tiers"], str(raw.get("symbol", "")))
+        raw["tiers"] = load_tiers(folder / raw["tiers"], str(raw.get("symbol", "")))
     if isinstance(raw.get("tier_tables"), list):
         raw["tier_tables"] = [
-            load_tiers(file.parent / table, str(raw.get("symbol", ""))) if isinstance(table, str) else table
+            load_tiers(folder / table, str(raw.get("symbol", ""))) if isinstance(table, str) else table
             for table in raw["tier_tables"]
         ]
     try:
         market = msgspec.convert(raw, Market, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{file}: {error}") from error
-    build_setup([market], str(file))
+        raise ConfigError(f"{where}: {error}") from error
+    build_setup([market], where)
     return market
 
 

@@ -133,7 +133,7 @@ def _describe_run(write: _Writer) -> list[tuple[str, str]]:
         rows.append(("rejected", f"{count_noun(summary['rejected'], 'command')}: {named}"))
     if summary["liquidations"]:
         rows += [("", ""), *_describe_liquidations(write), ("", ""), *_describe_funds(write)]
-    if summary["liquidations_by"]["recorded"]["orders"]:
+    if "liquidations_by" in summary and summary["liquidations_by"]["recorded"]["orders"]:
         rows += [("", ""), *_compare_liquidations(write)]
     return rows
 

@@ -22,6 +22,7 @@ from engine.cli.fuzz import add_fuzz
 from engine.cli.interrupts import INTERRUPTED, Interrupts
 from engine.cli.lab import add_lab
 from engine.cli.sim import add_sim
+from engine.cli.stress import add_stress
 from engine.cli.tape import add_tape
 from engine.cli.venues import add_venues
 from engine.cli.verify import add_verify
@@ -84,6 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_replay(verbs)
     add_fetch(verbs)
     add_sim(verbs)
+    add_stress(verbs)
     add_check(verbs)
     add_verify(verbs)
     add_fuzz(verbs)
@@ -345,9 +347,11 @@ def run_doctor(options: argparse.Namespace) -> int:
     facts: dict[str, Any] = {"perp_engine": engine.__version__, "python": platform.python_version()}
     for name in ("numba", "llvmlite", "numpy", "msgspec", "sortedcontainers"):
         facts[name] = version_of(name)
-    polars = version_of("polars")
+    for extra, name in (("parquet", "polars"), ("cluster", "distributed")):
+        installed = version_of(name)
+        missing = f"missing: pip install 'perp-engine[{extra}]'"
+        facts[f"extra_{extra}"] = missing if installed == "not installed" else installed
     facts |= {
-        "extra_parquet": "missing: pip install 'perp-engine[parquet]'" if polars == "not installed" else polars,
         "platform": platform.platform(),
         "cpu": _describe_cpu(),
         "cores": os.cpu_count(),

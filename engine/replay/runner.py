@@ -123,6 +123,7 @@ def run_replay(
     out: str | Path | None = None,
     events: str = "npz",
     on_progress: Progress | None = None,
+    on_events: Callable[[Commands, Commands], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Run:
     """Run a plan to its end.
@@ -135,6 +136,8 @@ def run_replay(
         How events are kept there.
     on_progress : callable, optional
         Called with the commands done and their time (ns) after every piece.
+    on_events : callable, optional
+        Called with the commands of every piece and its events.
     should_stop : callable, optional
         Asked after every piece; when true the run ends there, with `interrupted` in its summary.
 
@@ -150,7 +153,7 @@ def run_replay(
     """
     folder = nullcontext() if out is None else RunFolder(out, events)
     with folder as opened:
-        return _Runner(plan, opened, on_progress, should_stop).run()
+        return _Runner(plan, opened, on_progress, on_events, should_stop).run()
 
 
 class _Runner:
@@ -161,10 +164,11 @@ class _Runner:
         plan: Plan,
         folder: RunFolder | None,
         on_progress: Progress | None,
+        on_events: Callable[[Commands, Commands], None] | None,
         should_stop: Callable[[], bool] | None,
     ) -> None:
         self.plan, self.folder = plan, folder
-        self.on_progress, self.should_stop = on_progress, should_stop
+        self.on_progress, self.on_events, self.should_stop = on_progress, on_events, should_stop
         self.setup = build_setup(plan.markets)
         if len(self.setup.assets) > 1:
             known = ", ".join(self.setup.assets)
@@ -246,6 +250,8 @@ class _Runner:
             self.timeline.fold(events)
             if self.folder:
                 self.folder.add_events(events)
+            if self.on_events:
+                self.on_events(piece, events)
             if self.on_progress:
                 self.on_progress(self.commands, self.last_ns)
             if self.should_stop and self.should_stop():
