@@ -41,7 +41,7 @@ RINGS = (
     {"compiled"},  # the owner of the arrays
     {"exchange", "memory"},
     {"feeds", "fetch", "journal", "scenario"},
-    {"bench", "check", "replay", "sim", "sweep", "report"},
+    {"bench", "check", "lab", "replay", "sim", "sweep", "report"},
     {"cli", "serve"},
 )
 # The public names and `python -m engine`: they may import anything, and only the last ring imports them.

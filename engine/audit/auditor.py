@@ -74,6 +74,14 @@ class Auditor(HouseBooks):
         InvariantError
             At the first event that contradicts the ones before it, or command that does not conserve (MONEY-001).
         """
+        for _ in self.follow(events):
+            pass
+
+    def follow(self, events: Iterable[Any] | NDArray[np.void]) -> Iterator[Any]:
+        """Yield each event of whole commands in the state it came from, and book it when the next one is asked for.
+
+        Source: MONEY-002.
+        """
         event: Any = None
         for event in self._rows(events):
             if event.seq != self.seq:
@@ -90,6 +98,7 @@ class Auditor(HouseBooks):
                 raise InvariantError(f"command {event.seq}: an event of unknown kind {event.kind}")
             self._check_range(event)
             self._check_order(event)
+            yield event
             if not self._take_planned(event):
                 handler(event)
         if event is not None:

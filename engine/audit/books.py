@@ -16,6 +16,22 @@ class Domain(NamedTuple):
     market: int
 
 
+class Stand(NamedTuple):
+    """A position and the domain it belongs to, at the present marks: what ranks and allocations look at (ADL-002)."""
+
+    account: int
+    qty_lot: int  # signed
+    gain_quote: int  # unrealised
+    cost_quote: int
+    value_quote: int  # signed as the quantity, an inverse one the other way
+    share_quote: int  # of the domain's equity
+    equity_quote: int  # of the domain
+    maintenance_quote: int  # of the domain
+    own_quote: int  # isolated margin or wallet
+    leverage_ppm: int
+    opened_seq: int
+
+
 @dataclass(slots=True)
 class Holding:
     """One account in one market."""
@@ -191,6 +207,30 @@ class Books:
             return equity
         weights = {each: self._requirement(domain, [each]) for each in markets}
         return equity * weights[market] // sum(weights.values())
+
+    def describe(self, account: int, market: int) -> Stand:
+        """Return how an open position stands (ADL-002, MARGIN-005)."""
+        holding, domain = self._holding(account, market), self._domain(account, market)
+        is_isolated = holding.mode == ISOLATED
+        return Stand(
+            account=account,
+            qty_lot=holding.qty,
+            gain_quote=self._gain(account, market),
+            cost_quote=holding.cost,
+            value_quote=self._value(market, self.marks[market], holding.qty),
+            share_quote=self._share(domain, market),
+            equity_quote=self._equity(domain),
+            maintenance_quote=self._maintenance(domain),
+            own_quote=holding.margin if is_isolated else self.wallets.get((account, domain.asset), 0),
+            leverage_ppm=holding.leverage_ppm,
+            opened_seq=holding.opened_seq,
+        )
+
+    def describe_market(self, market: int) -> list[Stand]:
+        """Return how the open positions in a market stand, by account; the outside's and the house's are left out."""
+        accounts = sorted(self.holdings)
+        open_ = [account for account in accounts if account > EXTERNAL and market in self.holdings[account]]
+        return [self.describe(account, market) for account in open_ if self.holdings[account][market].qty]
 
     # ------------------------------------------------------------ fills
 

@@ -19,6 +19,7 @@ from engine.cli.bench import add_bench
 from engine.cli.check import add_check
 from engine.cli.fetch import add_fetch
 from engine.cli.interrupts import Interrupts
+from engine.cli.lab import add_lab
 from engine.cli.sim import add_sim
 from engine.cli.venues import add_venues
 from engine.cli.warm import COMPILE_SECONDS, compile_kernels, find_kernels, load_kernels
@@ -89,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_check(verbs)
     add_venues(verbs)
     add_bench(verbs)
+    add_lab(verbs)
     inspect = verbs.add_parser("inspect", help="say what a tape holds")
     inspect.add_argument("tape", nargs="+", type=Path, metavar="TAPE", help="files or folders")
     inspect.add_argument(

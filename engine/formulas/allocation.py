@@ -3,8 +3,10 @@
 Amounts are what is taken from each, in the unit of the budget; every function returns a mapping in the order given.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from heapq import heapify, heappop, heapreplace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -72,6 +74,46 @@ def allocate_largest_remainder(contracts: Mapping[str, int], close: int) -> dict
     taken = {name: whole for name, (whole, _) in shares.items()}
     for name in sorted(shares, key=lambda name: (-shares[name][1], name))[: close - sum(taken.values())]:
         taken[name] += 1
+    return taken
+
+
+def allocate_min_max(equities: Mapping[str, Number], capacities: Mapping[str, int], close: int) -> dict[str, int]:
+    """Return whole contracts such that the largest part in proportion to equity is as small as it can be.
+
+    Minimises `max x / equity` subject to `sum of x = close`, `0 <= x <= capacity`, x whole: the floors of the division
+    by equity, then one more at a time to whoever has the lowest `(x + 1) / equity`, the earlier if equal.
+
+    Parameters
+    ----------
+    equities : mapping
+        Above 0.
+    capacities : mapping of name to int
+        The most each can give.
+
+    Raises
+    ------
+    ValueError
+        If an equity is not above 0, or `close` is more than all capacities together.
+
+    Source: ADL-027; arXiv 2512.01112, min-max integer program.
+    """
+    weights = {name: positive(equity, f"equity of {name}") for name, equity in equities.items()}
+    if not 0 <= close <= sum(capacities.values()):
+        raise ValueError(f"close: expected 0 to {sum(capacities.values())} contracts, got {close}")
+    shares = allocate_pro_rata(weights, close, capacities).taken
+    taken = {name: int(share) for name, share in shares.items()}
+    places = enumerate(taken)
+    heap = [
+        ((taken[name] + 1) / weights[name], place, name) for place, name in places if taken[name] < capacities[name]
+    ]
+    heapify(heap)
+    for _ in range(close - sum(taken.values())):
+        _, place, name = heap[0]
+        taken[name] += 1
+        if taken[name] < capacities[name]:
+            heapreplace(heap, ((taken[name] + 1) / weights[name], place, name))
+        else:
+            heappop(heap)
     return taken
 
 
@@ -160,7 +202,7 @@ def fill_water(
     corners = {(exposure / equity) for exposure, equity, _, _ in rows.values()}
     corners |= {(exposure - room * weight) / equity for exposure, equity, weight, room in rows.values()}
     ordered = sorted(corners, reverse=True)  # nobody gives at the first, all give all at the last
-    reached = next(index for index, level in enumerate(ordered) if sum(take(level).values()) >= need)
+    reached = bisect_left(ordered, True, key=lambda level: sum(take(level).values()) >= need)
     high, low = ordered[reached - 1], ordered[reached]
     less, more = sum(take(high).values()), sum(take(low).values())
     level = high - (high - low) * (need - less) / (more - less)

@@ -26,6 +26,8 @@ def exact(number: Number) -> Fraction:
 
     Source: FORM-001.
     """
+    if type(number) is Fraction:
+        return number
     if isinstance(number, bool) or not isinstance(number, int | Decimal | Fraction | str):
         raise TypeError(f"expected int, Decimal, Fraction or text, got {type(number).__name__} {number!r}")
     if isinstance(number, Decimal) and not number.is_finite():

@@ -1,0 +1,76 @@
+"""`perp lab`: who paid under which policy, in runs of ours and in the papers' data."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+GAP = "5s"  # that of the papers
+
+
+def add_lab(verbs: Any) -> None:
+    """Add the verb's experiments and their arguments."""
+    lab = verbs.add_parser("lab", help="the allocations of losses compared: regret, fairness, solvency")
+    kinds = lab.add_subparsers(title="experiments", metavar="WHAT", required=True)
+    run = kinds.add_parser("run", help="what winners paid in a run, and what each policy would have made of it")
+    run.add_argument("run", nargs="+", type=Path, metavar="RUN", help="run directories with their events")
+    run.add_argument(
+        "--gap", type=_duration, default=GAP, metavar="T", help="what parts two waves (250ms, 5s; default %(default)s)"
+    )
+    run.add_argument(
+        "--horizon", type=_duration, default="0s", metavar="T", help="when after a wave closes are marked out"
+    )
+    run.add_argument(
+        "--score", action="append", default=[], metavar="NAME", help="queues by this score too; repeat for more"
+    )
+    _end(run, run_lab_run)
+    oct10 = kinds.add_parser("oct10", help="the table of arXiv 2602.15182 from the waves of 10 October 2025")
+    oct10.add_argument(
+        "--from", dest="file", required=True, type=Path, metavar="FILE", help="its waves (oct10_policy_waves.csv)"
+    )
+    _end(oct10, run_lab_oct10)
+
+
+def _end(parser: Any, verb: Callable[[argparse.Namespace], int]) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    parser.set_defaults(verb=verb)
+
+
+def _duration(text: str) -> int:
+    """Return a duration in ns."""
+    from engine.scenario.shock import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def run_lab_run(options: argparse.Namespace) -> int:
+    """Compare policies on the waves of runs.
+
+    Source: LAB-003, CLI-002.
+    """
+    from engine.lab.compare import describe_run
+    from engine.lab.table import compose_page
+
+    found = [describe_run(folder, options.gap, options.horizon, options.score) for folder in options.run]
+    if options.json:
+        print(json.dumps({"schema": 1, "gap_ns": options.gap, "horizon_ns": options.horizon, "runs": found}, indent=2))
+    else:
+        sys.stdout.write(compose_page(found))
+    return 0
+
+
+def run_lab_oct10(options: argparse.Namespace) -> int:
+    """Rebuild the paper's table, and count a loss that is repeated once.
+
+    Source: LAB-011, CLI-002.
+    """
+    from engine.lab.oct10 import compose_table, describe
+
+    facts = describe(options.file)
+    sys.stdout.write(json.dumps(facts, indent=2) + "\n" if options.json else compose_table(facts))
+    return 0

@@ -1,0 +1,278 @@
+"""Runs and policies side by side: the papers' table, from a run directory's own events."""
+
+import json
+import zipfile
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.codes import POLICIES
+from engine.contract import Market, Setup, build_setup
+from engine.errors import ConfigError, DataError, InvariantError, MissingExtraError
+from engine.lab import metrics
+from engine.lab.policies import BY_LOTS, BY_MONEY, FAIREST, divide
+from engine.lab.waves import Totals, Wave, WaveReader
+from engine.layout import EVENT
+from engine.units import parse_decimal
+
+Rows = NDArray[np.void]
+Burdens = list[list[Fraction]]  # per wave, per winner, in money
+
+RUN = "run"  # the row of what happened
+
+
+class RunRecord(NamedTuple):
+    """A run directory as the lab reads it."""
+
+    folder: Path
+    summary: dict[str, Any]
+    setup: Setup
+
+
+def open_run(folder: Path) -> RunRecord:
+    """Read a run directory's summary, and the markets in it.
+
+    Raises
+    ------
+    DataError
+        If there is no summary, or not one of ours.
+    ConfigError
+        If its markets are none.
+
+    Source: LAB-013, CLI-001.
+    """
+    path = folder / "summary.json"
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        markets = msgspec.convert(summary["parameters"]["markets"], list[Market])
+        parse_decimal(summary["assets"][0]["unit"])
+    except (OSError, ValueError, KeyError, IndexError, TypeError, msgspec.ValidationError) as error:
+        raise DataError(path, None, None, f"expected the summary of a run: {error}") from error
+    return RunRecord(folder, summary, build_setup(markets, str(path)))
+
+
+def read_events(folder: Path) -> Iterator[Rows]:
+    """Yield the events a run directory keeps.
+
+    Raises
+    ------
+    DataError
+        If it keeps none (`--events none`), or they are not EVENT records.
+    MissingExtraError
+        If they are Parquet and polars is not installed.
+
+    Source: LAB-013.
+    """
+    packed, table = folder / "events.npz", folder / "events.parquet"
+    if packed.exists():
+        try:
+            with np.load(packed, allow_pickle=False) as found:
+                rows = found["events"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(packed, None, None, f"expected the events of a run: {error}") from error
+        if rows.dtype != EVENT or rows.ndim != 1:
+            raise DataError(packed, None, "events", f"expected EVENT records, got {rows.dtype}")
+        yield rows
+    elif table.exists():
+        yield from _read_parquet(table)
+    else:
+        raise DataError(folder, None, None, "expected events.npz or events.parquet: run with --events npz")
+
+
+def _read_parquet(path: Path) -> Iterator[Rows]:
+    """Yield the events of a Parquet file, cut where a command ends."""
+    try:
+        import polars
+    except ImportError as error:
+        raise MissingExtraError(f"{path} needs `pip install 'perp-engine[parquet]'`") from error
+    names = EVENT.names or ()
+    try:
+        frame = polars.read_parquet(path, columns=list(names))
+        rows = np.zeros(len(frame), EVENT)
+        for name in names:
+            rows[name] = frame[name].to_numpy()
+    except (OSError, ValueError, TypeError, polars.exceptions.PolarsError) as error:
+        raise DataError(path, None, None, f"expected the events of a run: {error}") from error
+    yield rows
+
+
+def find_waves(run: RunRecord, gap_ns: int, horizon_ns: int = 0) -> tuple[list[Wave], Totals]:
+    """Return a run's waves and deficits, every event audited on the way.
+
+    Raises
+    ------
+    DataError
+        If the events contradict themselves, or the summary beside them.
+
+    Source: LAB-001, LAB-013.
+    """
+    try:
+        waves, totals = WaveReader(run.setup, gap_ns, horizon_ns).read(read_events(run.folder))
+    except InvariantError as error:
+        raise DataError(
+            run.folder, None, "events", f"expected the events of one run from its start: {error}"
+        ) from error
+    for name, got in totals._asdict().items():
+        if run.summary.get(name) != got:
+            raise DataError(
+                run.folder, None, name, f"expected {run.summary.get(name)} as summary.json, events say {got}"
+            )
+    return waves, totals
+
+
+# ---------------------------------------------------------------- measuring
+
+
+def list_policies(scores: Sequence[str] = ()) -> list[str]:
+    """Return the names of the allocations that are compared, queues by further scores included.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown score, listing the known.
+    """
+    known = POLICIES["adl_score"]
+    for score in scores:
+        if score not in known:
+            raise ConfigError(f"--score: unknown '{score}', known: {', '.join(known)}")
+    lots = list(BY_LOTS)
+    return [lots[0], *(f"queue:{score}" for score in scores), *lots[1:], *BY_MONEY]
+
+
+def measure(waves: Sequence[Wave], burdens: Burdens, fairest: Sequence[Fraction]) -> dict[str, Any]:
+    """Return a policy's row: regrets in units of the asset, shares of equity, solvency ratios, order.
+
+    Parameters
+    ----------
+    waves : sequence of Wave
+    burdens : list of lists
+        What each winner of each wave gives.
+    fairest : sequence
+        The largest share of each wave under the min-max program.
+
+    Source: LAB-004, LAB-005, LAB-006, LAB-007.
+    """
+    needed = [wave.needed_quote for wave in waves]
+    taken = [sum(parts, Fraction(0)) for parts in burdens]
+    shares = [_share(wave, parts) for wave, parts in zip(waves, burdens, strict=True)]
+    largest = [max(parts, default=Fraction(0)) for parts in shares]
+    tracking = metrics.tracking_regret(taken, needed)
+    fairness = metrics.fairness_regret(needed, largest, fairest)
+    inversions = pairs = 0
+    for wave, parts in zip(waves, burdens, strict=True):
+        found = metrics.count_inversions([winner.endowment_quote for winner in wave.winners], parts)
+        inversions, pairs = inversions + found[0], pairs + found[1]
+    return {
+        "taken_quote": round(sum(taken, Fraction(0))),
+        "tracking_quote": round(tracking),
+        "fairness_quote": round(fairness),
+        "total_quote": round(tracking + fairness),
+        "mean_max_share": _mean(largest),
+        "shares": metrics.describe_shares([share for parts in shares for share in parts]),
+        **_measure_solvency(waves, burdens),
+        "inversions": inversions,
+        "neighbours": pairs,
+        "rank_stability": _measure_stability(waves, shares),
+    }
+
+
+def _share(wave: Wave, parts: Sequence[Fraction]) -> list[Fraction]:
+    return metrics.shares_of_equity(parts, [winner.equity_quote for winner in wave.winners])
+
+
+def _mean(values: Sequence[Fraction | float | None]) -> float | None:
+    """Return the mean of what is known, None where nothing is."""
+    known = [float(value) for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _measure_solvency(waves: Sequence[Wave], burdens: Burdens) -> dict[str, float | None]:
+    """Return the means over waves of PTSR, PMR and RD-NSE, each where it is defined."""
+    ratios: dict[str, list[Fraction | None]] = {"ptsr": [], "pmr": [], "rd_nse": []}
+    for wave, parts in zip(waves, burdens, strict=True):
+        top = metrics.top_remaining([winner.endowment_quote for winner in wave.winners], parts)
+        taken = sum(parts, Fraction(0))
+        ratios["ptsr"].append(metrics.profit_to_shortfall(top, wave.deficit_quote, taken))
+        ratios["pmr"].append(metrics.profit_to_max_loss(top, wave.deficit_quote, taken, wave.largest_quote))
+        ratios["rd_nse"].append(metrics.shortfall_share(top, wave.deficit_quote, taken))
+    return {name: _mean(values) for name, values in ratios.items()}
+
+
+def _measure_stability(waves: Sequence[Wave], shares: Burdens) -> float | None:
+    """Return the mean rank correlation of burdens between successive waves of a market and side."""
+    last: dict[tuple[int, int], dict[int, Fraction]] = {}
+    found = []
+    for wave, parts in zip(waves, shares, strict=True):
+        now = {winner.account: part for winner, part in zip(wave.winners, parts, strict=True)}
+        before = last.get((wave.market, wave.side))
+        if before is not None:
+            found.append(metrics.rank_stability(before, now))
+        last[wave.market, wave.side] = now
+    return _mean(found)
+
+
+def compare(waves: Sequence[Wave], policies: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return a row for what the run did and one for each policy, all over the waves in which lots were closed.
+
+    Source: LAB-003, LAB-008, LAB-009.
+    """
+    kept = [wave for wave in waves if wave.lots and wave.needed_quote]
+    burdens = {policy: [divide(wave, policy) for wave in kept] for policy in dict.fromkeys([FAIREST, *policies])}
+    fairest = [max(_share(*row), default=Fraction(0)) for row in zip(kept, burdens[FAIREST], strict=True)]
+    done = [[Fraction(winner.taken_quote) for winner in wave.winners] for wave in kept]
+    rows = {RUN: done} | {policy: burdens[policy] for policy in policies}
+    return {name: measure(kept, own, fairest) for name, own in rows.items()}
+
+
+# ---------------------------------------------------------------- telling
+
+
+def describe_run(folder: Path, gap_ns: int, horizon_ns: int = 0, scores: Sequence[str] = ()) -> dict[str, Any]:
+    """Return everything the lab says of one run, ready for JSON; money in units of its asset.
+
+    Source: LAB-001..LAB-010, LAB-012, LAB-013.
+    """
+    policies = list_policies(scores)
+    run = open_run(folder)
+    waves, totals = find_waves(run, gap_ns, horizon_ns)
+    thetas = [metrics.severity(wave.needed_quote, wave.deficit_quote) for wave in waves]
+    deficits = [wave.deficit_quote for wave in waves]
+    marked_out = sum(wave.marked_out_quote for wave in waves)
+    needed = sum(wave.needed_quote for wave in waves)
+    return {
+        "run": str(folder),
+        "asset": run.summary["assets"][0],
+        "adl": [_name_adl(market) for market in run.setup.markets],
+        **totals._asdict(),
+        "waves": [_describe_wave(wave, run.setup) for wave in waves],
+        "needed_quote": needed,
+        "taken_quote": sum(wave.taken_quote for wave in waves),
+        "gained_quote": sum(wave.gained_quote for wave in waves),
+        "marked_out_quote": marked_out,
+        "overshoot_quote": marked_out - needed,
+        "compared_waves": sum(bool(wave.lots and wave.needed_quote) for wave in waves),
+        "severity_path": float(metrics.severity_path(thetas)),
+        "severity_envelope_quote": round(metrics.severity_envelope(thetas, deficits)),
+        "policies": compare(waves, policies),
+    }
+
+
+def _name_adl(rules: Any) -> dict[str, str]:
+    names = ("adl_allocation", "adl_score")
+    return {
+        "symbol": rules.symbol,
+        **{name.removeprefix("adl_"): POLICIES[name][getattr(rules, name)] for name in names},
+    }
+
+
+def _describe_wave(wave: Wave, setup: Setup) -> dict[str, Any]:
+    counts = {"winners": len(wave.winners), "payers": sum(winner.taken_quote > 0 for winner in wave.winners)}
+    names = ("start_ns", "end_ns", "lots", "deficit_quote", "largest_quote", "by_fund_quote", "by_adl_quote")
+    more = ("by_haircut_quote", "unpaid_quote", "needed_quote", "taken_quote", "gained_quote", "marked_out_quote")
+    sums = {name: getattr(wave, name) for name in (*names, *more)}
+    return {"symbol": setup.markets[wave.market].symbol, "side": wave.side, **counts, **sums}
