@@ -16,6 +16,8 @@ from engine.codes import (
     PRICE_PREVIOUS,
     SATURATED,
     SELL,
+    TRIGGER_DRAWDOWN,
+    UNWIND_STEPPED,
 )
 from engine.contract import Setup, is_derived
 from engine.errors import InvariantError
@@ -122,6 +124,38 @@ class ReferenceExchange:
             balances += list(asdict(asset).values())
         if any(abs(balance) > SATURATED for balance in balances):
             raise InvariantError(f"command {state.seq}: a balance is beyond 2**62")
+
+    def change_rules(self, setup: Setup) -> None:
+        """Go on by other rules, which differ from those in force only in what may change in flight.
+
+        Who rests or cools by an old rule is looked at in the next command; a watch over a fund that is new, or has
+        another window, begins with what the fund holds.
+
+        Source: TWIN-001, TWIN-002, TWIN-003.
+        """
+        state = self.state
+        pairs = list(zip(state.setup.markets, setup.markets, strict=True))
+        state.setup = setup
+        patience = [(rules.adl_gate, rules.cooldown_ns, rules.after_share) for pair in pairs for rules in pair]
+        if patience[::2] != patience[1::2]:
+            state.resting = {domain: (0, seq) for domain, (_, seq) in state.resting.items()}
+            state.cooling = dict.fromkeys(state.cooling, 0)
+        before, state.watches = state.watches, {}
+        for market, (old, new) in enumerate(pairs):
+            if new.unwind != UNWIND_STEPPED:
+                state.unwind_due_ns[market] = 0
+            if new.adl_trigger != TRIGGER_DRAWDOWN:
+                continue
+            balance = state.funds[new.fund].balance_quote
+            watch = Watch(new.adl_drawdown_ppm, new.adl_release_ppm, new.adl_bucket_ns)
+            if market in before and old.adl_bucket_ns == new.adl_bucket_ns:
+                watch.bucket, watch.highest = before[market].bucket, before[market].highest
+                watch.is_active = before[market].is_active
+            else:
+                watch.bucket = state.ts_ns // new.adl_bucket_ns
+                watch.highest = {watch.bucket - age: balance for age in range(PEAK_BUCKETS)}
+            watch.judge(balance)
+            state.watches[market] = watch
 
     # ------------------------------------------------------------ what can be seen
 
