@@ -45,8 +45,8 @@ WHY = {
 }
 
 
-def check_change(before: Setup, after: Setup, view: View) -> None:
-    """Refuse other rules where something in the state was computed with the old ones.
+def check_rules(before: Setup, after: Setup, where: str = "copy") -> None:
+    """Refuse other rules where something in a state is computed with the old ones.
 
     Raises
     ------
@@ -56,21 +56,31 @@ def check_change(before: Setup, after: Setup, view: View) -> None:
     Source: TWIN-001.
     """
     if len(after.markets) != len(before.markets):
-        raise ConfigError(f"copy: expected {len(before.markets)} markets as before, got {len(after.markets)}")
-    for market, (old, new) in enumerate(zip(before.markets, after.markets, strict=True)):
+        raise ConfigError(f"{where}: expected {len(before.markets)} markets as before, got {len(after.markets)}")
+    for old, new in zip(before.markets, after.markets, strict=True):
         for name in MarketRules._fields:
             if name not in CHANGEABLE and getattr(old, name) != getattr(new, name):
                 raise ConfigError(
-                    f"copy: {old.symbol}: {name} cannot change in flight: it is {_show(getattr(old, name))}, got "
+                    f"{where}: {old.symbol}: {name} cannot change in flight: it is {_show(getattr(old, name))}, got "
                     f"{_show(getattr(new, name))}{WHY.get(name, '')}"
                 )
-        if new.backstop == BACKSTOP_ADL and old.backstop != BACKSTOP_ADL:
-            for row in np.asarray(view.positions, np.int64).reshape(-1, 9):
-                if row[0] == HOUSE and row[1] == market and (row[2] or row[3]):
-                    what = f"the house holds {row[2]} lots, expected a backstop that keeps it"
-                    raise ConfigError(f"copy: {old.symbol}: backstop cannot change in flight: {what}")
     if before[1:] != after[1:]:
-        raise ConfigError(f"copy: assets and funds cannot change in flight: {before[1:]}, got {after[1:]}")
+        raise ConfigError(f"{where}: assets and funds cannot change in flight: {before[1:]}, got {after[1:]}")
+
+
+def check_change(before: Setup, after: Setup, view: View) -> None:
+    """Refuse other rules for a state: as `check_rules`, and where the house holds what nobody would keep.
+
+    Source: TWIN-001.
+    """
+    check_rules(before, after)
+    for row in np.asarray(view.positions, np.int64).reshape(-1, 9):
+        if row[0] != HOUSE or not (row[2] or row[3]):
+            continue
+        old, new = before.markets[row[1]], after.markets[row[1]]
+        if new.backstop == BACKSTOP_ADL and old.backstop != BACKSTOP_ADL:
+            what = f"the house holds {row[2]} lots, expected a backstop that keeps it"
+            raise ConfigError(f"copy: {old.symbol}: backstop cannot change in flight: {what}")
 
 
 def _show(value: object) -> str:

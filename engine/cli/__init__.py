@@ -17,6 +17,7 @@ import engine
 from engine.cli.arguments import positive
 from engine.cli.bench import add_bench
 from engine.cli.check import add_check
+from engine.cli.compare import add_compare
 from engine.cli.fetch import add_fetch
 from engine.cli.interrupts import Interrupts
 from engine.cli.lab import add_lab
@@ -85,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _add_demo(verbs)
     _add_replay(verbs)
+    add_compare(verbs, _add_tape, _read_plan, _make_progress)
     add_fetch(verbs)
     add_sim(verbs)
     add_check(verbs)
@@ -131,7 +133,14 @@ def _add_demo(verbs: Any) -> None:
 
 def _add_replay(verbs: Any) -> None:
     replay = verbs.add_parser("replay", help="run a recorded tape, with a population and a shock on top")
-    replay.add_argument("tape", nargs="+", type=Path, metavar="TAPE", help="Tardis CSV files, or folders of them")
+    _add_tape(replay)
+    _add_output(replay)
+    replay.set_defaults(verb=run_replay)
+
+
+def _add_tape(replay: argparse.ArgumentParser, nargs: str = "+") -> None:
+    """Add what a tape is run with."""
+    replay.add_argument("tape", nargs=nargs, type=Path, metavar="TAPE", help="Tardis CSV files, or folders of them")
     replay.add_argument(
         "--market", action="append", required=True, type=Path, metavar="FILE", help="market TOML; repeat for more"
     )
@@ -157,8 +166,6 @@ def _add_replay(verbs: Any) -> None:
     replay.add_argument("--positions-max", type=positive, metavar="N", help="positions there is room for")
     replay.add_argument("--orders-max", type=positive, metavar="N", help="resting orders there is room for")
     replay.add_argument("--until-seq", type=positive, metavar="N", help="stop after this many commands")
-    _add_output(replay)
-    replay.set_defaults(verb=run_replay)
 
 
 # ---------------------------------------------------------------- replay and demo
@@ -244,8 +251,7 @@ def _execute(plan: "Plan", options: argparse.Namespace) -> "Run":
 
     if plan.engine == "compiled":
         load_kernels()
-    is_shown = options.progress or (sys.stderr.isatty() and not options.json)
-    progress = Progress() if is_shown else None
+    progress = _make_progress(options)
     try:
         with Interrupts() as interrupts:
             done = run(
@@ -260,6 +266,11 @@ def _execute(plan: "Plan", options: argparse.Namespace) -> "Run":
             progress.clear()
     options.interrupted = done.summary["interrupted"]
     return done
+
+
+def _make_progress(options: argparse.Namespace) -> Progress | None:
+    """Return what shows how far a run is, where somebody looks."""
+    return Progress() if options.progress or (sys.stderr.isatty() and not options.json) else None
 
 
 def _finish(run: "Run", options: argparse.Namespace) -> None:

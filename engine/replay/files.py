@@ -25,8 +25,9 @@ Rows = NDArray[np.void]
 
 EVENT_FORMATS = ("npz", "parquet", "none")
 SUMMARY, REPORT, REPRODUCTION, MARKET = "summary.json", "report.txt", "reproduction.npz", "market.npz"
-LIQUIDATIONS = "liquidations.csv"
-OURS = {SUMMARY, REPORT, REPRODUCTION, MARKET, LIQUIDATIONS, "events.npz", "events.parquet"}
+LIQUIDATIONS, ACCOUNTS = "liquidations.csv", "accounts.csv"
+OURS = {SUMMARY, REPORT, REPRODUCTION, MARKET, LIQUIDATIONS, ACCOUNTS, "events.npz", "events.parquet"}
+OURS |= {"series.npz", "series.parquet"}
 COPY_BYTES = 1 << 22
 PARQUET_ROWS = 1 << 20
 

@@ -140,18 +140,18 @@ def run_replay(
     """
     folder = nullcontext() if out is None else RunFolder(out, events)
     with folder as opened:
-        return _Runner(plan, opened, on_progress, should_stop).run()
+        return Runner(plan, opened, on_progress, should_stop).run()
 
 
-class _Runner:
+class Runner:
     """One run: what it counts between its commands."""
 
     def __init__(
         self,
         plan: Plan,
-        folder: RunFolder | None,
-        on_progress: Progress | None,
-        should_stop: Callable[[], bool] | None,
+        folder: RunFolder | None = None,
+        on_progress: Progress | None = None,
+        should_stop: Callable[[], bool] | None = None,
     ) -> None:
         self.plan, self.folder = plan, folder
         self.on_progress, self.should_stop = on_progress, should_stop
