@@ -148,7 +148,7 @@ class Sampler:
     ----------
     exchange : Exchange
     sample_ns : int
-        Instants are the whole multiples of it, since the epoch.
+        Instants are the whole multiples of it, since the epoch; 0: no samples.
     rest_commands, rest_positions : int
         A sample is passed over until so many commands, and so many per open position, went by since the one before; 0:
         none is.
@@ -161,6 +161,7 @@ class Sampler:
         self.rest_commands, self.rest_positions = rest_commands, rest_positions
         self.found: list[Rows] = []
         self.since = 0  # commands since the last sample
+        self.is_begun = False
         self._need = 0
         self._number = -1  # of the last instant
 
@@ -176,27 +177,39 @@ class Sampler:
 
     def find_cut(self, ts_ns: NDArray[np.int64]) -> int | None:
         """Return before which of these commands the next sample is taken; None: not before any."""
+        if not self.is_begun:
+            return None
         at = max(int(np.searchsorted(ts_ns, self.next_ns, "left")), self.left)
         return at if at < len(ts_ns) else None
 
+    def begin(self, ts_ns: int) -> None:
+        """Take the first sample, of the state after the opening; before it there are none."""
+        self.is_begun = self.sample_ns > 0
+        self._take(ts_ns, ts_ns)
+
     def take(self, ts_ns: int) -> None:
-        """Take a sample of the state before a command at `ts_ns`, which is stamped with the last instant it passed."""
-        self._number = ts_ns // self.sample_ns
-        self._add(self._number * self.sample_ns)
+        """Take a sample of the state before a command at `ts_ns`, stamped with the last instant at or before that."""
+        self._take(ts_ns, ts_ns // max(self.sample_ns, 1) * self.sample_ns)
 
-    def add_end(self, ts_ns: int) -> None:
-        """Take a sample of the state as it stands: after the opening, and at the end."""
-        self._number = ts_ns // self.sample_ns
-        self._add(ts_ns)
+    def end(self, ts_ns: int) -> None:
+        """Take the last sample, of the state as it stands, if commands came after the one before."""
+        if self.since:
+            self._take(ts_ns, ts_ns)
 
-    def _add(self, ts_ns: int) -> None:
+    def _take(self, ts_ns: int, stamp_ns: int) -> None:
+        if not self.is_begun:
+            return
+        self._number = ts_ns // self.sample_ns
         markets = range(len(self.exchange.markets))
-        rows = np.concatenate([measure_signs(self.exchange, market, ts_ns) for market in markets])
+        rows = np.concatenate([measure_signs(self.exchange, market, stamp_ns) for market in markets])
         self.found.append(rows)
         self.since = 0
-        self._need = (
-            self.rest_commands + self.rest_positions * int(rows["positions"].sum()) if self.rest_commands else 0
-        )
+        self._need = self.rest_commands + self.rest_positions * int(rows["positions"].sum())
+
+    @property
+    def count(self) -> int:
+        """Return how many samples were taken."""
+        return len(self.found)
 
     def read_rows(self) -> Rows:
         """Return all samples, by time, then market."""

@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import engine
-from engine.cli.arguments import positive
+from engine.cli.arguments import positive, seconds
 from engine.cli.bench import add_bench
 from engine.cli.check import add_check
 from engine.cli.compare import add_compare
@@ -121,12 +121,18 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--progress", action="store_true", help="show progress even where stderr is no terminal")
 
 
+def _add_samples(parser: argparse.ArgumentParser) -> None:
+    text = "seconds between two looks at warning signs, 0: none (default 1, or more where that would cost time)"
+    parser.add_argument("--sample-s", type=seconds, metavar="S", help=text)
+
+
 def _add_demo(verbs: Any) -> None:
     demo = verbs.add_parser("demo", help="a small market crashes: watch the fund run dry and ADL begin")
     demo.add_argument(
         "--out", type=Path, default=DEMO_OUT, metavar="DIR", help="run directory, replaced (default %(default)s)"
     )
     demo.add_argument("--fund", default=DEMO_FUND, metavar="N", help="what the fund starts with (default %(default)s)")
+    _add_samples(demo)
     _add_output(demo)
     demo.set_defaults(verb=run_demo)
 
@@ -134,6 +140,7 @@ def _add_demo(verbs: Any) -> None:
 def _add_replay(verbs: Any) -> None:
     replay = verbs.add_parser("replay", help="run a recorded tape, with a population and a shock on top")
     _add_tape(replay)
+    _add_samples(replay)
     _add_output(replay)
     replay.set_defaults(verb=run_replay)
 
@@ -225,6 +232,7 @@ def _read_plan(options: argparse.Namespace) -> "Plan":
         positions_max=options.positions_max,
         orders_max=options.orders_max,
         until_seq=options.until_seq,
+        sample_ns=getattr(options, "sample_s", 0),  # a comparison takes none
         inputs=inputs,
     )
 

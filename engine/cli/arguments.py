@@ -1,6 +1,7 @@
 """What several verbs accept: numbers with limits."""
 
 import argparse
+from decimal import Decimal, InvalidOperation
 
 
 def positive(text: str) -> int:
@@ -17,3 +18,14 @@ def percent(text: str) -> int:
     if not 1 <= number <= 99:
         raise argparse.ArgumentTypeError(f"expected 1 to 99 (at 100 the queue only grows), got {text}")
     return number
+
+
+def seconds(text: str) -> int:
+    """Return seconds of 0 or more, up to a day, in ns."""
+    try:
+        number = Decimal(text) * 10**9
+    except InvalidOperation as error:
+        raise argparse.ArgumentTypeError(f"expected seconds, got {text}") from error
+    if not (number.is_finite() and 0 <= number <= 86_400 * 10**9 and number == int(number)):
+        raise argparse.ArgumentTypeError(f"expected 0 to 86400 seconds, to the nanosecond, got {text}")
+    return int(number)

@@ -35,6 +35,7 @@ def compile_kernels(*, is_all: bool = True) -> float:
     from engine.contract import Market, Tier
     from engine.exchange import Exchange
     from engine.layout import COMMAND, MESSAGE, REPORT
+    from engine.signs import measure_signs
 
     started = perf_counter()
     tier = Tier(floor=Decimal(0), initial=Decimal("0.01"), maintenance=Decimal("0.005"))
@@ -51,6 +52,7 @@ def compile_kernels(*, is_all: bool = True) -> float:
         exchange.bankruptcy_price(0, 0)
         exchange.margin(0, 0)
         exchange.depth(0, 1)
+        measure_signs(exchange, 0, 0)
         run_workload(make_engine(), np.ones(1, MESSAGE), np.zeros(4, REPORT))
     return perf_counter() - started
 

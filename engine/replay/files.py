@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -155,6 +155,16 @@ class RunFolder:
     def write_market(self, **arrays: NDArray[Any]) -> None:
         """Write what a simulated market sent, and what stood at each of its steps (SIM-009)."""
         np.savez_compressed(self.part / MARKET, allow_pickle=False, **arrays)
+
+    def write_series(self, rows: Rows, symbols: Sequence[str]) -> None:
+        """Write the warning signs: `series.parquet` where events are Parquet, else `series.npz` (SIGN-001)."""
+        names = np.array(symbols)
+        if self.events == "parquet":
+            columns = {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names or ()}
+            frame = _require_polars().DataFrame({**columns, "symbol": names[rows["market"]]})
+            frame.write_parquet(self.part / "series.parquet")
+        else:
+            np.savez_compressed(self.part / "series.npz", allow_pickle=False, series=rows, symbols=names)
 
     def finish(self, summary: dict[str, Any], report: str) -> Path:
         """Pack the events, write summary and report, and put the folder in its place."""
