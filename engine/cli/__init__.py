@@ -18,6 +18,7 @@ from engine.cli.arguments import positive, seconds
 from engine.cli.bench import add_bench
 from engine.cli.check import add_check
 from engine.cli.compare import add_compare
+from engine.cli.explain import add_explain
 from engine.cli.fetch import add_fetch
 from engine.cli.interrupts import Interrupts
 from engine.cli.lab import add_lab
@@ -87,6 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(verbs)
     _add_replay(verbs)
     add_compare(verbs, _add_tape, _read_plan, _make_progress)
+    add_explain(verbs)
     add_fetch(verbs)
     add_sim(verbs)
     add_check(verbs)

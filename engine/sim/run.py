@@ -32,7 +32,7 @@ Rows = NDArray[np.void]
 SCHEMA = 1
 CHECK_COMMANDS = 1 << 20  # between two checks of conservation, which look at every account
 ALL_STEPS = 1 << 62
-SAMPLE_REST = (10_000, 60)  # commands, and commands per position, that cost forty times what a sample does
+SAMPLE_REST = (2_000, 12)  # commands, and commands per position, that cost forty times what a sample does
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,23 @@ def by_name(row):
 def fill_market(engine):
     """Return an exchange with a book around 1,000 and four positions, whose liquidation prices are round."""
     exchange = Exchange([make_market(default_leverage=10)], engine=engine)
-    levels = [("bid", 999, 7), ("bid", 991, 5), ("bid", 960, 11), ("bid", 940, 50), ("ask", 1_001, 3), ("ask", 1_040, 9)]
+    levels = [
+        ("bid", 999, 7),
+        ("bid", 991, 5),
+        ("bid", 960, 11),
+        ("bid", 940, 50),
+        ("ask", 1_001, 3),
+        ("ask", 1_040, 9),
+    ]
     sent = [commands.Mark(price_tick=1_000), commands.FundDeposit(amount_quote=777)]
     sent += [commands.Level(side=side, price_tick=tick, qty_lot=lots) for side, tick, lots in levels]
     # maintenance is 5 %: a long of 10 with collateral c is below it once 10 (M - 1000) + c < M / 2
-    for account, side, lots, amount in ((1, "buy", 10, 595), (2, "buy", 10, 1_400), (3, "sell", 20, 1_200), (4, "buy", 60, 60_000)):
+    for account, side, lots, amount in (
+        (1, "buy", 10, 595),
+        (2, "buy", 10, 1_400),
+        (3, "sell", 20, 1_200),
+        (4, "buy", 60, 60_000),
+    ):
         sent.append(commands.Assign(account=account, side=side, qty_lot=lots, price_tick=1_000, amount_quote=amount))
     exchange.apply(sent)
     return exchange
