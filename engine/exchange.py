@@ -24,7 +24,7 @@ from engine.compiled import CompiledEngine, Rows
 from engine.contract import Market, Setup, build_setup, value_of
 from engine.digest import View, compute_digest
 from engine.errors import ConfigError, DataError
-from engine.flight import change_rules, check_change
+from engine.flight import change_rules, check_change, check_units
 from engine.layout import COMMAND, EVENT
 
 SNAPSHOT_FORMAT = 1
@@ -230,6 +230,7 @@ class Exchange:
         twin.markets, twin.setup, twin.engine_name = self.markets, self.setup, self.engine_name
         setup = None if markets is None else build_setup(markets)
         if setup is not None:
+            check_units(self.markets, markets or ())
             check_change(self.setup, setup, self.view())
         twin.engine = self.engine.copy()
         if markets is not None and setup is not None:

@@ -3,6 +3,7 @@
 The reference engine says the same in `ReferenceExchange.change_rules`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,21 +20,60 @@ from engine.codes import (
     UNWIND_STEPPED,
 )
 from engine.compiled import CompiledEngine, allot, can_rest
-from engine.contract import MarketRules, Setup
+from engine.contract import Market, MarketRules, Setup
 from engine.digest import View
 from engine.errors import ConfigError
 from engine.layout import HEAP, MARKET, NIL
 
 # Policies of the waterfall, and rates that nothing in the state was computed with.
 CHANGEABLE = frozenset(
-    """
-    maker_fee_ppm taker_fee_ppm liquidation_fee_ppm order_collar_ppm liquidation_collar_ppm closeout_moves_last
-    adl_fees adl_trigger adl_price adl_score adl_allocation adl_cancel_victims lights adl_drawdown_ppm adl_release_ppm
-    adl_within_ppm adl_bucket_ns adl_gate cancel size share_ppm share_min_quote full_below_quote step_max_quote
-    cooldown_ns after_share limit spread_ppm adjustment_ppm surplus surplus_fee_ppm shortfall fund_loss_max_quote
-    backstop vault_below_ppm takeover_price carry_ppm unwind unwind_interval_ns unwind_share_ppm unwind_full_lot
-    unwind_depth_ppm unwind_range_ppm unwind_last closeout_fee_ppm
-    """.split()
+    {
+        "maker_fee_ppm",
+        "taker_fee_ppm",
+        "liquidation_fee_ppm",
+        "order_collar_ppm",
+        "liquidation_collar_ppm",
+        "closeout_moves_last",
+        "adl_fees",
+        "adl_trigger",
+        "adl_price",
+        "adl_score",
+        "adl_allocation",
+        "adl_cancel_victims",
+        "lights",
+        "adl_drawdown_ppm",
+        "adl_release_ppm",
+        "adl_within_ppm",
+        "adl_bucket_ns",
+        "adl_gate",
+        "cancel",
+        "size",
+        "share_ppm",
+        "share_min_quote",
+        "full_below_quote",
+        "step_max_quote",
+        "cooldown_ns",
+        "after_share",
+        "limit",
+        "spread_ppm",
+        "adjustment_ppm",
+        "surplus",
+        "surplus_fee_ppm",
+        "shortfall",
+        "fund_loss_max_quote",
+        "backstop",
+        "vault_below_ppm",
+        "takeover_price",
+        "carry_ppm",
+        "unwind",
+        "unwind_interval_ns",
+        "unwind_share_ppm",
+        "unwind_full_lot",
+        "unwind_depth_ppm",
+        "unwind_range_ppm",
+        "unwind_last",
+        "closeout_fee_ppm",
+    }
 )
 # What decides how long a domain is left alone: with another of these nobody waits for the old one.
 PATIENCE = ("adl_gate", "cooldown_ns", "after_share")
@@ -66,6 +106,23 @@ def check_rules(before: Setup, after: Setup, where: str = "copy") -> None:
                 )
     if before[1:] != after[1:]:
         raise ConfigError(f"{where}: assets and funds cannot change in flight: {before[1:]}, got {after[1:]}")
+
+
+def check_units(before: Sequence[Market], after: Sequence[Market]) -> None:
+    """Refuse markets that count in other units; rules alone do not tell them apart.
+
+    Raises
+    ------
+    ConfigError
+        Naming the market and the field.
+
+    Source: TWIN-001.
+    """
+    for old, new in zip(before, after, strict=False):
+        for name in ("tick_size", "lot_size", "contract_size", "refill"):
+            was, now = getattr(old, name), getattr(new, name)
+            if was != now:
+                raise ConfigError(f"copy: {old.symbol}: {name} cannot change in flight: it is {was}, got {now}")
 
 
 def check_change(before: Setup, after: Setup, view: View) -> None:

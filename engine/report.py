@@ -212,7 +212,10 @@ def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, la
     """Return a table with right-aligned columns under a title; the first `labels` columns are aligned to the left."""
     widths = [max(len(row[at]) for row in (heads, *rows)) for at in range(len(heads))]
     lines = [
-        [cell.ljust(width) if at < labels else cell.rjust(width) for at, (cell, width) in enumerate(zip(row, widths))]
+        [
+            cell.ljust(width) if at < labels else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         for row in (heads, *rows)
     ]
     return [title, *("  " + "  ".join(line).rstrip() for line in lines)]

@@ -233,7 +233,7 @@ class Books:
         return [self.describe(account, market) for account in open_ if self.holdings[account][market].qty]
 
     def find_liquidation_price(self, account: int, market: int) -> int:
-        """Return the first mark at which an open position's domain is liquidatable, the other marks as they are; 0: none.
+        """Return the first mark at which a position's domain is liquidatable, the other marks as they are; 0: none.
 
         Source: MARGIN-011.
         """

@@ -33,7 +33,7 @@ def add_compare(
         required=True,
         type=Path,
         metavar="FILE",
-        help="policy TOML, or `market` for the market files as they are; repeat: the first is what others are held against",
+        help="policy TOML, or `market` for the market files as they are; repeat: others are held against the first",
     )
     compare.add_argument(
         "--fork-at",

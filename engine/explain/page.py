@@ -192,7 +192,8 @@ def _tell_adl(write: Writer, row: Row) -> str:
     loss = row["loss_quote"]
     gave = f"{'gives up' if loss >= 0 else 'gains'} {write.amount(abs(loss))} against the mark"
     kept = f"keeps PnL {write.amount(row['realised_quote'])}"
-    return f"deleveraged ({place}, score {row['score'] / 1e9:,.4f}) for {_who(row['other'])}: {_lots_at(write, row)}, {mark}: {gave}, {kept}"
+    by = f"deleveraged ({place}, score {row['score'] / 1e9:,.4f}) for {_who(row['other'])}"
+    return f"{by}: {_lots_at(write, row)}, {mark}: {gave}, {kept}"
 
 
 def _tell_deficit(write: Writer, row: Row) -> str:
@@ -205,7 +206,7 @@ def _tell_deficit(write: Writer, row: Row) -> str:
 
 def _tell_plain(write: Writer, row: Row) -> str:
     amount = write.amount(row.get("amount_quote", 0))
-    kind = row["kind"]
+    kind = str(row["kind"])
     if kind == "margin_call":
         return f"margin call: equity {amount}, maintenance {write.amount(row.get('other_amount_quote', 0))}"
     if kind == "fund_debit":

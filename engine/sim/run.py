@@ -23,9 +23,9 @@ from engine.report import compose_verdict
 from engine.scenario.paths import build_path, check_index
 from engine.scenario.population import Population
 from engine.scenario.simulated import SimulatedMarket
+from engine.signs import SECOND_NS, Sampler
 from engine.sim.desk import Desk, build_deposits, build_desk
 from engine.sim.market import Simulator
-from engine.signs import SECOND_NS, Sampler
 
 Rows = NDArray[np.void]
 
@@ -239,8 +239,8 @@ def run_simulation(
         "events_per_s": round((summary["events"] - opening_events) / seconds),
         "commands_per_s": round((counter.commands - len(opening)) / seconds),
     }
-    commands = np.concatenate(kept) if keep_commands else None
-    return Simulated(summary, exchange, simulator.series, commands, sampler.read_rows())
+    sent = np.concatenate(kept) if keep_commands else None
+    return Simulated(summary, exchange, simulator.series, sent, sampler.read_rows())
 
 
 def _advance(simulator: Simulator, sampler: Sampler) -> Iterator[tuple[Rows, Rows]]:

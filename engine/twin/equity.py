@@ -71,9 +71,10 @@ def measure_holdings(exchange: Exchange) -> Holdings:
     return Holdings(everybody[is_account], equity[is_account], totals)
 
 
-def align_equities(holdings: list[Holdings]) -> tuple[Ints, Ints]:
-    """Return all accounts of any, and their equities as an (accounts, holdings) array, 0 where one has none."""
-    accounts = np.unique(np.concatenate([held.accounts for held in holdings]))
+def align_equities(holdings: list[Holdings], liquidated: set[int]) -> tuple[Ints, Ints]:
+    """Return all accounts that have or had anything, and their equities as an (accounts, holdings) array."""
+    lost = np.array(sorted(liquidated), np.int64)
+    accounts = np.unique(np.concatenate([lost, *(held.accounts for held in holdings)]))
     table = np.zeros((len(accounts), len(holdings)), np.int64)
     for column, held in enumerate(holdings):
         table[np.searchsorted(accounts, held.accounts), column] = held.equity_quote

@@ -5,11 +5,9 @@ from decimal import Decimal
 from textwrap import wrap
 from typing import Any
 
-import numpy as np
-
 from engine.report import WIDTH, Writer, table
 from engine.twin.equity import OWNERS
-from engine.twin.run import Twins
+from engine.twin.run import Twins, list_largest
 
 TOP_SHOWN = 5
 # label, key of a policy's row, whether it is money
@@ -72,11 +70,8 @@ def compose_page(twins: Twins) -> str:
 def _list_largest(twins: Twins, write: Writer, column: int, name: str) -> list[str]:
     """Return who gains and who loses most by a policy, against the first."""
     gains = twins.equity_quote[:, column] - twins.equity_quote[:, 0]
-    order = np.argsort(-gains, kind="stable")
-    most = [at for at in order[:TOP_SHOWN].tolist() if gains[at] > 0]
-    least = [at for at in order[::-1][:TOP_SHOWN].tolist() if gains[at] < 0]
     rows = []
-    for at in (*most, *least):
+    for at in list_largest(gains, TOP_SHOWN):
         account = int(twins.accounts[at])
         ends = [write.amount(int(twins.equity_quote[at, place])) for place in (0, column)]
         met = [describe_fate(twins, place, account) or "-" for place in (0, column)]

@@ -75,7 +75,7 @@ def list_policies(paths: Sequence[Path], markets: Sequence[Market]) -> list[Poli
     Raises
     ------
     ConfigError
-        Naming the file and the path inside it: unknown fields and policies, what cannot change in flight, two of a name.
+        Naming the file and the path in it: unknown fields and policies, what cannot change in flight, two of a name.
 
     Source: TWIN-005.
     """

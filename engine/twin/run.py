@@ -1,4 +1,4 @@
-"""The trunk up to the fork, then a branch per policy to the end, each with a book of its own that answers (TWIN-004)."""
+"""The trunk up to the fork, then a branch per policy to the end, each with its own book that answers (TWIN-004)."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +29,7 @@ Stop = Callable[[], bool]
 
 SCHEMA = 1
 PIECES = 512  # of the reference engine, between two looks at whether to stop
+LARGEST = 10  # gains and losses in the summary
 BLOCKS = 64  # of a simulated market, between two copies to come back to
 
 
@@ -269,11 +270,11 @@ def _compare(
 ) -> Twins:
     """Return what came of the branches, once it is proven to add up."""
     holdings = [measure_holdings(branch.exchange) for branch in branches]
-    accounts, equity = align_equities(holdings)
+    accounts, equity = align_equities(holdings, set().union(*(branch.tally.liquidated for branch in branches)))
     check_differences(holdings, equity - equity[:, :1])
     setup = branches[0].exchange.setup
     rows = zip(policies, branches, holdings, equity.T, strict=True)
-    described = [_describe(*row, equity[:, 0], holdings[0], facts) for row in rows]
+    described = [_describe(*row, equity[:, 0], holdings[0], accounts) for row in rows]
     summary = {
         "schema": SCHEMA,
         "conserved": True,
@@ -295,7 +296,7 @@ def _compare(
 
 
 def _describe(
-    policy: Policy, branch: Branch, held: Holdings, own: Ints, base: Ints, first: Holdings, facts: dict[str, Any]
+    policy: Policy, branch: Branch, held: Holdings, own: Ints, base: Ints, first: Holdings, accounts: Ints
 ) -> dict[str, Any]:
     """Return one policy's row: its numbers as a summary has them (CLI-001), and who gained by it."""
     view = branch.exchange.view()
@@ -323,4 +324,14 @@ def _describe(
         "totals_quote": held.totals,
         "difference_quote": difference,
         **by,
+        "largest": [
+            {"account": int(accounts[at]), "equity_quote": int(own[at]), "difference_quote": int(gains[at])}
+            for at in list_largest(gains, LARGEST)
+        ],
     }
+
+
+def list_largest(gains: Ints, count: int) -> list[int]:
+    """Return the places of the largest gains, then of the largest losses, up to `count` of each."""
+    order = np.argsort(-gains, kind="stable").tolist()
+    return [at for at in order[:count] if gains[at] > 0] + [at for at in order[::-1][:count] if gains[at] < 0]

@@ -105,7 +105,7 @@ def test_forks_reach_everything():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"tick_size": Decimal(2)}, "M: multiplier cannot change in flight: it is 1, got 2"),
+        ({"tick_size": Decimal(2)}, "M: tick_size cannot change in flight: it is 1, got 2"),
         ({"default_leverage": 5}, "leverage_ppm"),
         ({"margin_call": Decimal("1.5")}, "call_ppm"),
         ({"mark_model": "index"}, "mark_model"),
