@@ -84,8 +84,9 @@ def test_the_victim_by_hand(crash):
     assert hit["realised_quote"] == 91 * 59
     trade = next(event for event in story["events"] if event["kind"] == "trade")
     assert (trade["role"], trade["side"], trade["price_tick"], trade["fee_quote"]) == ("maker", 1, 990, 10)
-    # 20,000 and 10 from the trade, less its fee, 99 of funding, 91 x 59, and 8 x 80 still open
-    assert story["end"]["equity_quote"] == 20_000 + 10 - 10 + 99 + 91 * 59 + 8 * 80
+    assert story["sums"]["fees_quote"] == 10 + 857  # 1 % of 990, and of 91 x 941, rounded up
+    # 20,000 and 10 from the trade, less fees, 99 of funding, 91 x 59, and 8 x 80 still open
+    assert story["end"]["equity_quote"] == 20_000 + 10 - 867 + 99 + 91 * 59 + 8 * 80
     assert story["end"]["positions"] == [
         {"market": 0, "qty_lot": -8, "mark_tick": 920, "margin_quote": 0, "gain_quote": 640}
     ]
@@ -133,8 +134,8 @@ def test_explain_on_the_command_line(crash, tmp_path, capsys):
     assert main(["explain", str(crash), "--account", "77"]) == 5
     assert "--account 77: nothing happened to it in this run" in capsys.readouterr().err
     assert main(["explain", str(tmp_path), "--account", "1"]) == 4
+    run_replay(make_demo(until_seq=2_100), out=tmp_path / "bare", events="none")
     with pytest.raises(DataError, match=r"expected events\.npz"):
-        run_replay(make_demo(until_seq=2_100), out=tmp_path / "bare", events="none")
         explain_account(tmp_path / "bare", 1, 1)
 
 
@@ -199,7 +200,7 @@ def test_signs_of_a_simulated_market(tmp_path):
     market = load_market(write(tmp_path, "market", SIM_MARKET))
     config = load_simulated(write(tmp_path, "sim", SIM))
     run = run_simulation(config, market, funds={"USDT": 10**9}, keep_commands=True, sample_ns=SECOND_NS)
-    assert run.summary["samples"] == len(run.signs) == 13
+    assert run.summary["samples"] == len(run.signs) == 14
     rows, exchange = run.commands, Exchange([market])
     sampler = Sampler(exchange, SECOND_NS)
     opening = int(run.signs["seq"][0])
@@ -231,9 +232,9 @@ def test_samples_on_the_command_line(tmp_path, capsys):
         "2",
     ]
     assert main(["sim", *words, "--out", str(tmp_path / "run"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["samples"] == 7
+    assert json.loads(capsys.readouterr().out)["samples"] == 8
     with np.load(tmp_path / "run" / "series.npz") as found:
-        assert len(found["series"]) == 7
+        assert len(found["series"]) == 8
     assert main(["explain", str(tmp_path / "run"), "--account", "5"]) == 0
     assert "account 5 of run" in capsys.readouterr().out
     tape = ["replay", str(DEMO), "--market", str(DEMO / "market.toml"), "--until-seq", "3000", "--json"]
