@@ -96,7 +96,7 @@ def test_the_victim_by_hand(crash):
     assert (look["qty_lot"], look["rank"], look["queue"], look["score_by"]) == (-8, 1, 1, "bitmex")
     text = compose_story(story)
     assert "deleveraged (rank 1 of 1, score" in text
-    assert "gives up 546 against the mark, keeps PnL 5,369" in text
+    assert "91 at 941, mark 935: gives up 546 against the mark" in text
     assert "buys 1 at 990 as maker, fee 10, with the outside" in text
     assert "is left with 8" in text
 
