@@ -1,6 +1,6 @@
 """Warning signs: how a market stands, as numbers that are cheap enough to be taken while it runs (SIGN-001).
 
-The compiled engine counts them in one kernel; `count_plainly` says what they are, in public queries of either engine.
+The compiled engine counts them in one kernel, the reference engine in the plainest way.
 """
 
 from typing import Any
@@ -8,19 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.codes import BUY, EXTERNAL, PPM, SELL
+from engine.codes import PPM
 from engine.compiled import CompiledEngine
 from engine.contract import value_of
 from engine.exchange import Exchange
 
 Rows = NDArray[np.void]
 
-NEAR_PPM, FAR_PPM = 10_000, 50_000
-FALLS_PPM = (10_000, 20_000, 50_000, 100_000)
-TOP = 10
 SHARE_BITS = 30
 SECOND_NS = 1_000_000_000
-EVERY_LEVEL = 1 << 40
 
 SIGNS = np.dtype(
     [
@@ -80,7 +76,7 @@ def measure_signs(exchange: Exchange, market: int, ts_ns: int) -> Rows:
         prices = [int(row[name]) for name in ("mark_tick", "index_tick", "last_tick", "open_interest_lot")]
         seq, rate = int(head["seq"]), int(engine.state.averages[market]["rate_ppb"])
     else:
-        counted = count_plainly(exchange, market)
+        counted = engine.inner.count_signs(market)
         view = exchange.view()
         prices = [int(number) for number in view.markets[market][:4]]
         seq, rate = int(view.clock[0][0]), int(engine.inner.state.averages[market].rate_ppb)
@@ -103,42 +99,6 @@ def measure_signs(exchange: Exchange, market: int, ts_ns: int) -> Rows:
 def _share(part: int, whole: int) -> int:
     """Return a part per million of the whole, floored; 0 of nothing."""
     return part * PPM // whole if whole else 0
-
-
-def count_plainly(exchange: Exchange, market: int) -> list[int]:
-    """Return what the kernel counts, from public queries; it takes a search per account.
-
-    Source: SIGN-002, SIGN-003, SIGN-004, SIGN-005.
-    """
-    depth = exchange.depth(market, EVERY_LEVEL) if exchange.engine_name == "reference" else exchange.depth(market, 4096)
-    bids, asks = depth["bids"], depth["asks"]
-    bid, ask = (levels[0][0] if levels else 0 for levels in (bids, asks))
-    middle_half = bid + ask if bid and ask else 2 * max(bid, ask)
-
-    def within(levels: list[tuple[int, int]], ppm: int) -> int:
-        return sum(lots for tick, lots in levels if abs(2 * tick - middle_half) * PPM <= middle_half * ppm)
-
-    found = [bid, ask, *(within(levels, ppm) for levels in (bids, asks) for ppm in (NEAR_PPM, FAR_PPM))]
-    open_ = exchange.positions()
-    here = (open_["market"] == market) & (open_["account"] > EXTERNAL)
-    rows = list(zip(open_["account"][here].tolist(), open_["qty_lot"][here].tolist(), strict=True))
-    mark, most = int(exchange.view().markets[market][0]), exchange.setup.markets[market].price_max_tick
-    falls = {BUY: [0] * len(FALLS_PPM), SELL: [0] * len(FALLS_PPM)}
-    for account, qty in rows if mark else []:
-        price = exchange.liquidation_price(account, market)
-        for place, ppm in enumerate(FALLS_PPM):
-            way = mark * ppm // PPM
-            if price and (price >= mark - way if qty > 0 else price <= min(mark + way, most)):
-                falls[BUY if qty > 0 else SELL][place] += abs(qty)
-    lots = sorted((abs(qty) for _, qty in rows), reverse=True)
-    total = sum(lots)
-    down = max(total.bit_length() - 32, 0)
-    squares = sum((((qty >> down) << SHARE_BITS) // (total >> down)) ** 2 for qty in lots)
-    found += [*falls[BUY], *falls[SELL], len(lots), total, sum(lots[:TOP]), squares]
-    for side in (BUY, SELL):
-        queue = [abs(qty) for qty in exchange.adl_queue(market, side)["qty_lot"].tolist()]
-        found += [len(queue), sum(queue), sum(queue[:TOP]), sum(queue[: -(-len(queue) // 100)])]
-    return found
 
 
 class Sampler:

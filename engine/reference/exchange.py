@@ -49,6 +49,7 @@ from engine.reference.margin import (
 )
 from engine.reference.marks import observe_markets, take_bases
 from engine.reference.risk import follow_last, run_house, settle_triggers
+from engine.reference.signs import count_signs
 from engine.reference.wake import list_resting, wake_domains
 from engine.reference.watch import Watch
 
@@ -298,6 +299,13 @@ class ReferenceExchange:
         is_open = (account, market) in state.positions and state.position(account, market).qty_lot != 0
         domain = domain_of(state, account, market) if is_open else Domain(account, state.rules(market).asset, -1)
         return compute_equity(state, domain), compute_maintenance(state, domain)
+
+    def count_signs(self, market: int) -> list[int]:
+        """Return the numbers of a market's warning signs.
+
+        Source: SIGN-002, SIGN-003, SIGN-004, SIGN-005.
+        """
+        return count_signs(self.state, market)
 
     # ------------------------------------------------------------ saved states
 

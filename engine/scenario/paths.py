@@ -14,8 +14,8 @@ from engine.codes import PPB, PPM
 from engine.contract import Market, MarketRules
 from engine.errors import ConfigError, DataError
 from engine.feeds.columns import NS_PER_US, count_stamp
-from engine.feeds.instruments import Instrument
 from engine.feeds.draws import FRACTION_BITS, ONE, Draws, Ints, exp2_fixed
+from engine.feeds.instruments import Instrument
 from engine.scenario.positions import read_csv
 from engine.scenario.settings import count_ppm
 from engine.scenario.shock import Curve, parse_duration
