@@ -38,7 +38,7 @@ Progress = Callable[[int, int], None]
 
 SCHEMA = 1
 REPRODUCTION_FORMAT = 1
-SAMPLE_REST = (2_000, 8)  # commands, and commands per position, that cost forty times what a sample does
+SAMPLE_REST = (4_000, 3)  # commands, and commands per position, that cost forty times what a sample does
 CHUNK = 65_536  # commands between two checks of conservation
 # The reference engine takes long over a chunk; in smaller pieces it can show progress and be interrupted.
 PIECES = {"compiled": CHUNK, "reference": 512}

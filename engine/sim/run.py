@@ -32,7 +32,7 @@ Rows = NDArray[np.void]
 SCHEMA = 1
 CHECK_COMMANDS = 1 << 20  # between two checks of conservation, which look at every account
 ALL_STEPS = 1 << 62
-SAMPLE_REST = (2_000, 12)  # commands, and commands per position, that cost forty times what a sample does
+SAMPLE_REST = (8_000, 8)  # commands, and commands per position, that cost forty times what a sample does
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ def _advance(simulator: Simulator, sampler: Sampler) -> Iterator[tuple[Rows, Row
         steps = ALL_STEPS
         if sampler.is_begun:
             # where the next sample waits for commands, about so many steps bring them
-            wait = -(-sampler.left * max(simulator.step, 1) // max(total, 1)) if sampler.left else 0
+            wait = -(-sampler.left * simulator.step // total) if sampler.left and total else 0
             due_ns = max(sampler.next_ns, first_ns + (simulator.step + wait) * step_ns)
             instant_ns = -(-due_ns // sampler.sample_ns) * sampler.sample_ns
             steps = max(-(-(instant_ns - first_ns) // step_ns) - simulator.step, 1)

@@ -219,7 +219,7 @@ def test_signs_of_a_simulated_market(tmp_path):
     assert sampler.read_rows().tolist() == run.signs.tolist()
     usual = run_simulation(config, market, funds={"USDT": 10**9})
     assert usual.summary["digest"] == run.summary["digest"]
-    assert len(usual.signs) >= 2
+    assert len(usual.signs) >= 2  # the first and the last; in between as the commands allow
 
 
 def test_samples_on_the_command_line(tmp_path, capsys):
