@@ -136,6 +136,7 @@ def compare_replay(
             rest = _apply_trunk(trunk, chunk, fork, runner.first_ns)
             if not len(rest):
                 trunk.check()
+                _look_around(trunk, int(chunk["ts_ns"][-1]) if len(chunk) else 0, on_progress, should_stop)
                 continue
             place = Place(trunk.commands + 1, int(rest[0]["ts_ns"]))
             branches = [trunk.fork(policy) for policy in policies]
@@ -153,6 +154,16 @@ def compare_replay(
     facts: dict[str, Any] = {"first_ns": runner.first_ns, "last_ns": last_ns, "interrupted": is_stopped}
     facts["inputs"] = [{"role": role, "file": path.name, "sha256": hash_file(path)} for role, path in plan.inputs]
     return _compare(plan.markets, policies, branches, fork, place, facts, runner.names)
+
+
+def _look_around(
+    trunk: Branch, ts_ns: int, on_progress: Callable[[int, int], None] | None, should_stop: Stop | None
+) -> None:
+    """Show how far the trunk is; before the fork there is nothing to compare, so who stops it there gets nothing."""
+    if on_progress and trunk.commands:
+        on_progress(trunk.commands, ts_ns)
+    if should_stop and should_stop():
+        raise KeyboardInterrupt
 
 
 def _apply_trunk(trunk: Branch, chunk: Rows, fork: Fork, first_ns: int) -> Rows:
@@ -208,7 +219,7 @@ def compare_simulation(
     trunk.fold(len(opening), events)
     if fork.find_seq(events) is not None or (fork.kind == "seq" and fork.number <= len(opening)):
         raise ConfigError(f"--fork-at {fork.text}: that is in the opening; leave --fork-at out to fork behind it")
-    _advance_trunk(trunk, fork, first_ns)
+    _advance_trunk(trunk, fork, first_ns, should_stop)
     trunk.check()
     begun = trunk.simulator
     assert begun is not None
@@ -233,7 +244,7 @@ def _advance(branch: Branch) -> Iterator[tuple[Rows, Rows]]:
     return branch.simulator.advance(1 << 62)
 
 
-def _advance_trunk(trunk: Branch, fork: Fork, first_ns: int) -> None:
+def _advance_trunk(trunk: Branch, fork: Fork, first_ns: int, should_stop: Stop | None) -> None:
     """Run to before the step in which the fork is: in blocks, then from a copy before the block it turned up in."""
     simulator = trunk.simulator
     assert simulator is not None
@@ -249,6 +260,7 @@ def _advance_trunk(trunk: Branch, fork: Fork, first_ns: int) -> None:
         for rows, events in simulator.advance(block):
             trunk.fold(len(rows), events)
             seq = fork.find_seq(events) if seq is None else seq
+            _look_around(trunk, first_ns, None, should_stop)
         if seq is not None and seq <= trunk.commands:
             target = int(np.searchsorted(simulator.series["seq"], seq, "right")) - 1
             trunk.simulator, trunk.exchange, trunk.tally = before, before.exchange, tally

@@ -332,6 +332,20 @@ def test_a_place_that_does_not_come(tmp_path):
         compare_replay(plan, policies, parse_fork(["haircut"]))
 
 
+def test_who_interrupts_before_the_fork_gets_nothing(tmp_path):
+    """Behind it, what there is is told and said to be unfinished.
+
+    Source: TWIN-006, CLI-002.
+    """
+    plan = make_plan()
+    policies = list_policies([write(tmp_path, "nothing", "")], plan.markets)
+    with pytest.raises(KeyboardInterrupt):
+        compare_replay(plan, policies, parse_fork(["haircut"]), should_stop=lambda: True)
+    twins = compare_replay(plan, policies, parse_fork(["start"]), should_stop=lambda: True)
+    assert twins.summary["interrupted"]
+    assert "Interrupted: what follows" in compose_page(twins)
+
+
 def test_compare_on_the_command_line(tmp_path, capsys):
     """One object with --json, a run directory with every account, the page without.
 
