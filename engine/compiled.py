@@ -77,7 +77,7 @@ class Capacity(NamedTuple):
     orders_max: int = 16_777_216
 
 
-def _allot(count: int, dtype: Any) -> NDArray[Any]:
+def allot(count: int, dtype: Any) -> NDArray[Any]:
     """Return `count` zeros that begin on a cache line, so that a record of one line or two lies in no other.
 
     The owner of the memory, and so the array's `base`, is an array of bytes.
@@ -98,13 +98,13 @@ def _grown(array: NDArray[Any], count: int) -> NDArray[Any]:
         start = array.ctypes.data - room.ctypes.data
         if start + size <= room.nbytes:
             return room[start : start + size].view(array.dtype)
-    longer = _allot(max(count, ROOM_BYTES // array.itemsize), array.dtype)[:count]
+    longer = allot(max(count, ROOM_BYTES // array.itemsize), array.dtype)[:count]
     longer[: len(array)] = array
     return longer
 
 
 def _copied(array: NDArray[Any]) -> NDArray[Any]:
-    copy = _allot(len(array), array.dtype)
+    copy = allot(len(array), array.dtype)
     copy[:] = array
     return copy
 
@@ -117,7 +117,7 @@ class CompiledEngine:
     def __init__(self, setup: Setup, capacity: Capacity) -> None:
         self.setup, self.capacity = setup, capacity
         self.state = _allocate(setup, capacity)
-        self.events = _allot(EVENTS_KEPT, EVENT)
+        self.events = allot(EVENTS_KEPT, EVENT)
         self._lent: list[Any] = []
 
     @property
@@ -184,7 +184,7 @@ class CompiledEngine:
                 self.events = self._lent.pop(at)
                 break
         if len(self.events) < count:
-            self.events = _allot(min(count, EVENTS_RESERVED_MAX), EVENT)
+            self.events = allot(min(count, EVENTS_RESERVED_MAX), EVENT)
 
     def take_events(self) -> Rows:
         """Return the events since the last call: a small part of the buffer as a copy, else the buffer itself."""
@@ -196,7 +196,7 @@ class CompiledEngine:
             return self.events.view(f"V{EVENT.itemsize}")[:count].copy().view(EVENT)
         taken = self.events[:count]
         self._lent = [self.events, *self._lent[:1]]
-        self.events = _allot(EVENTS_KEPT, EVENT)
+        self.events = allot(EVENTS_KEPT, EVENT)
         return taken
 
     def grow(self, status: int, account: int = 0) -> None:
@@ -431,7 +431,7 @@ class CompiledEngine:
         twin.setup, twin.capacity = self.setup, self.capacity
         copies: list[Any] = [_copied(array) for array in self.state]
         twin.state = State(*copies)
-        twin.events, twin._lent = _allot(EVENTS_KEPT, EVENT), []
+        twin.events, twin._lent = allot(EVENTS_KEPT, EVENT), []
         return twin
 
     def rank_side(self, market: int, side: int) -> list[tuple[int, int, int, int]]:
@@ -532,33 +532,33 @@ def _allocate(setup: Setup, capacity: Capacity) -> State:
     leaves, pages = _count_slots(orders + positions, page_count)
     domains = accounts * assets + positions
     state = State(
-        head=_allot(1, HEAD),
-        markets=_allot(markets, MARKET),
-        tiers=_allot((markets + sum(map(len, _list_tables(setup)))) * TIERS_MAX, TIER),
-        assets=_allot(assets, ASSET),
-        funds=_allot(len(setup.funds), FUND),
-        accounts=_allot(accounts, ACCOUNT),
-        wallets=_allot(accounts * assets, WALLET),
-        positions=_allot(positions, POSITION),
-        orders=_allot(orders, ORDER),
+        head=allot(1, HEAD),
+        markets=allot(markets, MARKET),
+        tiers=allot((markets + sum(map(len, _list_tables(setup)))) * TIERS_MAX, TIER),
+        assets=allot(assets, ASSET),
+        funds=allot(len(setup.funds), FUND),
+        accounts=allot(accounts, ACCOUNT),
+        wallets=allot(accounts * assets, WALLET),
+        positions=allot(positions, POSITION),
+        orders=allot(orders, ORDER),
         idmap=_make_idmap(orders),
         ladders=ladders,
         pages=np.full(page_count, NIL, np.int32),
-        words=_allot(word_count, np.uint64),
-        page_masks=_allot(pages, np.uint64),
-        page_leaves=_allot(LEAVES * pages, np.int32),
-        leaf_masks=_allot(leaves, np.uint64),
-        levels=_allot(LEAF_TICKS * leaves, LEVEL_RECORD),
-        pending=_allot(domains, np.int64),
-        touched=_allot(domains, np.int64),
-        triggers=_allot(domains, HEAP),
-        queue=_allot(domains, HEAP),
-        stage=_allot(2, EVENT),
-        uneasy=_allot(domains, np.int64),
-        peaks=_allot(markets * PEAK_BUCKETS, np.int64),
-        resting=_allot(2 * domains if can_rest(setup) else 0, HEAP),
-        averages=_allot(markets, AVERAGE),
-        samples=_allot(sum(_count_ring(rules) for rules in setup.markets), np.int64),
+        words=allot(word_count, np.uint64),
+        page_masks=allot(pages, np.uint64),
+        page_leaves=allot(LEAVES * pages, np.int32),
+        leaf_masks=allot(leaves, np.uint64),
+        levels=allot(LEAF_TICKS * leaves, LEVEL_RECORD),
+        pending=allot(domains, np.int64),
+        touched=allot(domains, np.int64),
+        triggers=allot(domains, HEAP),
+        queue=allot(domains, HEAP),
+        stage=allot(2, EVENT),
+        uneasy=allot(domains, np.int64),
+        peaks=allot(markets * PEAK_BUCKETS, np.int64),
+        resting=allot(2 * domains if can_rest(setup) else 0, HEAP),
+        averages=allot(markets, AVERAGE),
+        samples=allot(sum(_count_ring(rules) for rules in setup.markets), np.int64),
     )
     _write_rules(state, setup)
     return state

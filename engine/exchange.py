@@ -25,6 +25,7 @@ from engine.compiled import CompiledEngine, Rows
 from engine.contract import Market, Setup, build_setup, value_of
 from engine.digest import View, compute_digest
 from engine.errors import ConfigError, DataError, JournalError
+from engine.flight import change_rules, check_change, check_units
 from engine.journal import LOG, SNAPSHOT, Journal, Log, Tail, cut_tail, list_snapshots, sync_folder
 from engine.layout import COMMAND, EVENT
 
@@ -104,6 +105,11 @@ class ReferenceEngine:
         twin = ReferenceEngine.__new__(ReferenceEngine)
         twin.setup, twin.inner = self.setup, self.inner.copy()
         return twin
+
+    def change_rules(self, setup: Setup) -> None:
+        """Go on by other rules."""
+        self.setup = setup
+        self.inner.change_rules(setup)
 
     def rank_side(self, market: int, side: int) -> list[tuple[int, int, int, int]]:
         """Return (account, score, qty_lot, lights) of a side's ADL queue, best first."""
@@ -313,15 +319,35 @@ class Exchange:
         """
         return compute_digest(self.view())
 
-    def copy(self) -> "Exchange":
+    def copy(self, markets: Sequence[Market] | None = None) -> "Exchange":
         """Return an independent copy: a fork of the market.
 
-        Source: STATE-002.
+        Parameters
+        ----------
+        markets : sequence of Market, optional
+            The same markets with other policies, in force from the copy's next command on.
+
+        Raises
+        ------
+        ConfigError
+            If they differ in what cannot change in flight.
+
+        Source: STATE-002, TWIN-001, TWIN-002, TWIN-003.
         """
         twin = Exchange.__new__(Exchange)
         twin.markets, twin.setup, twin.engine_name = self.markets, self.setup, self.engine_name
+        setup = None if markets is None else build_setup(markets)
+        if setup is not None:
+            check_units(self.markets, markets or ())
+            check_change(self.setup, setup, self.view())
         twin.engine = self.engine.copy()
         twin.journal = twin.recovery = None
+        if markets is not None and setup is not None:
+            twin.markets, twin.setup = tuple(markets), setup
+            if isinstance(twin.engine, CompiledEngine):
+                change_rules(twin.engine, setup)
+            elif isinstance(twin.engine, ReferenceEngine):
+                twin.engine.change_rules(setup)
         return twin
 
     def save(self, path: str | Path) -> None:

@@ -133,7 +133,13 @@ def test_json_is_the_summary(demo):
     assert not CONTRACT - set(summary)
     assert summary["conserved"] is True
     assert summary["checks"] > 1
-    assert {entry.name for entry in out.iterdir()} == {"summary.json", "report.txt", "events.npz"}
+    assert {entry.name for entry in out.iterdir()} == {
+        "summary.json",
+        "report.txt",
+        "events.npz",
+        "liquidations.csv",
+        "series.npz",
+    }
 
 
 def test_the_demo_is_what_was_recorded(demo):

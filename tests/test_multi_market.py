@@ -11,7 +11,7 @@ from engine.audit import Auditor, check_state
 from engine.contract import Tier
 from engine.feeds import open_feed
 from engine.replay import Plan, count_fund, run_replay
-from engine.replay.runner import _Runner
+from engine.replay.runner import Runner
 from engine.scenario import Population, Shock
 from engine.scenario.population import LeverageShare, LognormalSize
 from engine.scenario.shock import Point
@@ -123,6 +123,6 @@ def test_both_engines_play_it_alike(capture):
         )
         for engine in ("compiled", "reference")
     ]
-    runs = [_Runner(plan, None, None, None).run() for plan in plans]
+    runs = [Runner(plan).run() for plan in plans]
     assert runs[0].summary["digest"] == runs[1].summary["digest"]
     assert runs[0].summary["event_kinds"] == runs[1].summary["event_kinds"]

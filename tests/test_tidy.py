@@ -41,9 +41,9 @@ INNER = {
 # From here on a ring may import itself and everything inside it, inner modules included.
 RINGS = (
     {"compiled"},  # the owner of the arrays
-    {"exchange", "memory"},
+    {"exchange", "flight", "memory", "signs"},
     {"feeds", "fetch", "scenario"},
-    {"bench", "check", "fuzz", "lab", "replay", "sim", "sweep", "report"},
+    {"bench", "check", "explain", "fuzz", "lab", "replay", "sim", "sweep", "report", "twin"},
     {"cli", "serve"},
 )
 # The public names and `python -m engine`: they may import anything, and only the last ring imports them.

@@ -232,6 +232,36 @@ class Books:
         open_ = [account for account in accounts if account > EXTERNAL and market in self.holdings[account]]
         return [self.describe(account, market) for account in open_ if self.holdings[account][market].qty]
 
+    def find_liquidation_price(self, account: int, market: int) -> int:
+        """Return the first mark at which a position's domain is liquidatable, the other marks as they are; 0: none.
+
+        Source: MARGIN-011.
+        """
+        rules, qty = self._rules(market), self._holding(account, market).qty
+        highest = rules.tables[self.tables[market]][-1][2]
+        is_beyond = qty > 0 and highest > PPM
+        if rules.kind != LINEAR:
+            is_beyond = qty < 0 and highest + rules.short_maintenance_ppm > PPM
+        if qty == 0 or is_beyond:
+            return 0
+        domain, mark = self._domain(account, market), self.marks[market]
+
+        def is_liquidatable(tick: int) -> bool:
+            self.marks[market] = tick
+            found = self._equity(domain) < self._maintenance(domain)
+            self.marks[market] = mark
+            return found
+
+        near, far = (rules.price_max_tick, 1) if qty > 0 else (1, rules.price_max_tick)
+        if not is_liquidatable(far):
+            return 0
+        if is_liquidatable(near):
+            return near
+        while abs(far - near) > 1:
+            middle = (far + near) // 2
+            near, far = (near, middle) if is_liquidatable(middle) else (middle, far)
+        return far
+
     # ------------------------------------------------------------ fills
 
     def _close(self, account: int, market: int, qty: int, value: int) -> int:

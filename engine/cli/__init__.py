@@ -14,9 +14,11 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import engine
-from engine.cli.arguments import PACKAGE, find_demo, positive
+from engine.cli.arguments import PACKAGE, find_demo, positive, seconds
 from engine.cli.bench import add_bench
 from engine.cli.check import add_check
+from engine.cli.compare import add_compare
+from engine.cli.explain import add_explain
 from engine.cli.fetch import add_fetch
 from engine.cli.fuzz import add_fuzz
 from engine.cli.interrupts import INTERRUPTED, Interrupts
@@ -83,6 +85,8 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _add_demo(verbs)
     _add_replay(verbs)
+    add_compare(verbs, _add_tape, _read_plan, _make_progress)
+    add_explain(verbs)
     add_fetch(verbs)
     add_sim(verbs)
     add_stress(verbs)
@@ -116,19 +120,34 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--progress", action="store_true", help="show progress even where stderr is no terminal")
 
 
+def _add_samples(parser: argparse.ArgumentParser) -> None:
+    text = "seconds between two looks at warning signs, 0: none (default 1, or more where that would cost time)"
+    parser.add_argument("--sample-s", type=seconds, metavar="S", help=text)
+
+
 def _add_demo(verbs: Any) -> None:
     demo = verbs.add_parser("demo", help="a small market crashes: watch the fund run dry and ADL begin")
     demo.add_argument(
         "--out", type=Path, default=DEMO_OUT, metavar="DIR", help="run directory, replaced (default %(default)s)"
     )
     demo.add_argument("--fund", default=DEMO_FUND, metavar="N", help="what the fund starts with (default %(default)s)")
+    _add_samples(demo)
     _add_output(demo)
     demo.set_defaults(verb=run_demo)
 
 
 def _add_replay(verbs: Any) -> None:
     replay = verbs.add_parser("replay", help="run a recorded tape, with a population and a shock on top")
-    replay.add_argument("tape", nargs="+", type=Path, metavar="TAPE", help="recordings, or folders of them")
+    _add_tape(replay)
+    replay.add_argument("--journal", type=Path, metavar="DIR", help="write every command to a log there (perp verify)")
+    _add_samples(replay)
+    _add_output(replay)
+    replay.set_defaults(verb=run_replay)
+
+
+def _add_tape(replay: argparse.ArgumentParser, nargs: str = "+") -> None:
+    """Add what a tape is run with."""
+    replay.add_argument("tape", nargs=nargs, type=Path, metavar="TAPE", help="recordings, or folders of them")
     replay.add_argument(
         "--market", action="append", required=True, type=Path, metavar="FILE", help="market TOML; repeat for more"
     )
@@ -161,10 +180,7 @@ def _add_replay(verbs: Any) -> None:
     replay.add_argument("--accounts-max", type=positive, metavar="N", help="accounts there is room for")
     replay.add_argument("--positions-max", type=positive, metavar="N", help="positions there is room for")
     replay.add_argument("--orders-max", type=positive, metavar="N", help="resting orders there is room for")
-    replay.add_argument("--journal", type=Path, metavar="DIR", help="write every command to a log there (perp verify)")
     replay.add_argument("--until-seq", type=positive, metavar="N", help="stop after this many commands")
-    _add_output(replay)
-    replay.set_defaults(verb=run_replay)
 
 
 # ---------------------------------------------------------------- replay and demo
@@ -227,7 +243,8 @@ def _read_plan(options: argparse.Namespace) -> "Plan":
         positions_max=options.positions_max,
         orders_max=options.orders_max,
         until_seq=options.until_seq,
-        journal=options.journal,
+        journal=getattr(options, "journal", None),
+        sample_ns=getattr(options, "sample_s", 0),  # a comparison takes none
         inputs=inputs,
     )
 
@@ -261,8 +278,7 @@ def _execute(plan: "Plan", options: argparse.Namespace) -> "Run":
 
     if plan.engine == "compiled":
         load_kernels()
-    is_shown = options.progress or (sys.stderr.isatty() and not options.json)
-    progress = Progress() if is_shown else None
+    progress = _make_progress(options)
     try:
         with Interrupts() as interrupts:
             done = run(
@@ -277,6 +293,11 @@ def _execute(plan: "Plan", options: argparse.Namespace) -> "Run":
             progress.clear()
     options.interrupted = done.summary["interrupted"]
     return done
+
+
+def _make_progress(options: argparse.Namespace) -> Progress | None:
+    """Return what shows how far a run is, where somebody looks."""
+    return Progress() if options.progress or (sys.stderr.isatty() and not options.json) else None
 
 
 def _finish(run: "Run", options: argparse.Namespace) -> None:

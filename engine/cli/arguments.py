@@ -1,6 +1,7 @@
 """What several verbs accept: numbers with limits, the demo's files."""
 
 import argparse
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from engine.errors import DataError
@@ -34,3 +35,14 @@ def find_demo() -> Path:
         if (place / "market.toml").is_file():
             return place
     raise DataError(DEMO_PLACES[0], None, None, "expected the demo's files here: reinstall perp-engine")
+
+
+def seconds(text: str) -> int:
+    """Return seconds of 0 or more, up to a day, in ns."""
+    try:
+        number = Decimal(text) * 10**9
+    except InvalidOperation as error:
+        raise argparse.ArgumentTypeError(f"expected seconds, got {text}") from error
+    if not (number.is_finite() and 0 <= number <= 86_400 * 10**9 and number == int(number)):
+        raise argparse.ArgumentTypeError(f"expected 0 to 86400 seconds, to the nanosecond, got {text}")
+    return int(number)

@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from engine.cli.arguments import positive
+from engine.cli.arguments import positive, seconds
 from engine.cli.interrupts import INTERRUPTED, Interrupts
 from engine.cli.warm import load_kernels
 from engine.errors import ConfigError
@@ -26,6 +26,7 @@ def add_sim(verbs: Any) -> None:
     sim.add_argument("--seed", type=int, metavar="N", help="instead of the file's")
     sim.add_argument("--out", type=Path, metavar="DIR", help="run directory; without it nothing is written")
     sim.add_argument("--events", choices=("npz", "parquet", "none"), default="npz", help="how events are kept")
+    sim.add_argument("--sample-s", type=seconds, metavar="S", help="seconds between warning signs, 0: none")
     sim.add_argument("--shape", metavar="N", help="measure spread, depth and sweeps of this notional instead")
     sim.add_argument("--probes", type=positive, default=5, metavar="N", help="sweeps a side (default %(default)s)")
     sim.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
@@ -104,12 +105,14 @@ def _run(config: Any, market: Any, options: argparse.Namespace, given: dict[str,
             market,
             keep_commands=opened is not None,
             on_events=opened.add_events if opened else None,
+            sample_ns=options.sample_s,
             should_stop=lambda: interrupts.is_asked,
             **given,
         )
         report = compose_report(done.summary, is_timed=True)
         if opened:
             opened.write_market(commands=np.asarray(done.commands), series=done.series)
+            opened.write_series(done.signs, [market.symbol])
             written = opened.finish(done.summary, compose_report(done.summary))
     if options.json:
         sys.stdout.write(write_summary(done.summary))

@@ -38,6 +38,7 @@ def compile_kernels(*, is_all: bool = True) -> float:
     from engine.exchange import Exchange
     from engine.layout import COMMAND, MESSAGE, REPORT
     from engine.scenario import SimulatedMarket
+    from engine.signs import measure_signs
     from engine.sim import run_simulation
 
     started = perf_counter()
@@ -55,6 +56,7 @@ def compile_kernels(*, is_all: bool = True) -> float:
         exchange.bankruptcy_price(0, 0)
         exchange.margin(0, 0)
         exchange.depth(0, 1)
+        measure_signs(exchange, 0, 0)
         run_workload(make_engine(), np.ones(1, MESSAGE), np.zeros(4, REPORT))
         _read_tape(market)
         run_simulation(SimulatedMarket(seed=0, price=Decimal(1), duration="1s"), replace(market, mark_model="last"))

@@ -49,7 +49,9 @@ def open_run(folder: Path) -> RunRecord:
     path = folder / "summary.json"
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
-        markets = msgspec.convert(summary["parameters"]["markets"], list[Market])
+        parameters = summary["parameters"]
+        given = parameters["markets"] if "markets" in parameters else [parameters["market"]]  # of a simulated market
+        markets = msgspec.convert(given, list[Market])
         parse_decimal(summary["assets"][0]["unit"])
     except (OSError, ValueError, KeyError, IndexError, TypeError, msgspec.ValidationError) as error:
         raise DataError(path, None, None, f"expected the summary of a run: {error}") from error

@@ -16,6 +16,8 @@ from engine.codes import (
     PRICE_PREVIOUS,
     SATURATED,
     SELL,
+    TRIGGER_DRAWDOWN,
+    UNWIND_STEPPED,
 )
 from engine.contract import Setup, is_derived
 from engine.errors import InvariantError
@@ -47,6 +49,7 @@ from engine.reference.margin import (
 )
 from engine.reference.marks import observe_markets, take_bases
 from engine.reference.risk import follow_last, run_house, settle_triggers
+from engine.reference.signs import count_signs
 from engine.reference.wake import list_resting, wake_domains
 from engine.reference.watch import Watch
 
@@ -122,6 +125,38 @@ class ReferenceExchange:
             balances += list(asdict(asset).values())
         if any(abs(balance) > SATURATED for balance in balances):
             raise InvariantError(f"command {state.seq}: a balance is beyond 2**62")
+
+    def change_rules(self, setup: Setup) -> None:
+        """Go on by other rules, which differ from those in force only in what may change in flight.
+
+        Who rests or cools by an old rule is looked at in the next command; a watch over a fund that is new, or has
+        another window, begins with what the fund holds.
+
+        Source: TWIN-001, TWIN-002, TWIN-003.
+        """
+        state = self.state
+        pairs = list(zip(state.setup.markets, setup.markets, strict=True))
+        state.setup = setup
+        patience = [(rules.adl_gate, rules.cooldown_ns, rules.after_share) for pair in pairs for rules in pair]
+        if patience[::2] != patience[1::2]:
+            state.resting = {domain: (0, seq) for domain, (_, seq) in state.resting.items()}
+            state.cooling = dict.fromkeys(state.cooling, 0)
+        before, state.watches = state.watches, {}
+        for market, (old, new) in enumerate(pairs):
+            if new.unwind != UNWIND_STEPPED:
+                state.unwind_due_ns[market] = 0
+            if new.adl_trigger != TRIGGER_DRAWDOWN:
+                continue
+            balance = state.funds[new.fund].balance_quote
+            watch = Watch(new.adl_drawdown_ppm, new.adl_release_ppm, new.adl_bucket_ns)
+            if market in before and old.adl_bucket_ns == new.adl_bucket_ns:
+                watch.bucket, watch.highest = before[market].bucket, before[market].highest
+                watch.is_active = before[market].is_active
+            else:
+                watch.bucket = state.ts_ns // new.adl_bucket_ns
+                watch.highest = {watch.bucket - age: balance for age in range(PEAK_BUCKETS)}
+            watch.judge(balance)
+            state.watches[market] = watch
 
     # ------------------------------------------------------------ what can be seen
 
@@ -264,6 +299,13 @@ class ReferenceExchange:
         is_open = (account, market) in state.positions and state.position(account, market).qty_lot != 0
         domain = domain_of(state, account, market) if is_open else Domain(account, state.rules(market).asset, -1)
         return compute_equity(state, domain), compute_maintenance(state, domain)
+
+    def count_signs(self, market: int) -> list[int]:
+        """Return the numbers of a market's warning signs.
+
+        Source: SIGN-002, SIGN-003, SIGN-004, SIGN-005.
+        """
+        return count_signs(self.state, market)
 
     # ------------------------------------------------------------ saved states
 

@@ -6,7 +6,7 @@ short one.
 
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -22,8 +22,9 @@ Rows = NDArray[np.void]
 
 EVENT_FORMATS = ("npz", "parquet", "none")
 SUMMARY, REPORT, REPRODUCTION, MARKET = "summary.json", "report.txt", "reproduction.npz", "market.npz"
-LIQUIDATIONS = "liquidations.csv"
-OURS = {SUMMARY, REPORT, REPRODUCTION, MARKET, LIQUIDATIONS, "events.npz", "events.parquet"}
+LIQUIDATIONS, ACCOUNTS = "liquidations.csv", "accounts.csv"
+OURS = {SUMMARY, REPORT, REPRODUCTION, MARKET, LIQUIDATIONS, ACCOUNTS, "events.npz", "events.parquet"}
+OURS |= {"series.npz", "series.parquet"}
 PARQUET_ROWS = 1 << 20
 
 
@@ -107,6 +108,16 @@ class RunFolder(Workplace):
     def write_market(self, **arrays: NDArray[Any]) -> None:
         """Write what a simulated market sent, and what stood at each of its steps (SIM-009)."""
         np.savez_compressed(self.part / MARKET, allow_pickle=False, **arrays)
+
+    def write_series(self, rows: Rows, symbols: Sequence[str]) -> None:
+        """Write the warning signs: `series.parquet` where events are Parquet, else `series.npz` (SIGN-001)."""
+        names = np.array(symbols)
+        if self.events == "parquet":
+            columns = {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names or ()}
+            frame = require_polars("--events parquet").DataFrame({**columns, "symbol": names[rows["market"]]})
+            frame.write_parquet(self.part / "series.parquet")
+        else:
+            np.savez_compressed(self.part / "series.npz", allow_pickle=False, series=rows, symbols=names)
 
     def finish(self, summary: dict[str, Any], report: str) -> Path:
         """Pack the events, write summary and report, and put the folder in its place."""

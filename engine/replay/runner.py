@@ -31,6 +31,7 @@ from engine.replay.tally import Tally
 from engine.replay.timeline import Timeline
 from engine.report import compose_report, compose_verdict
 from engine.scenario import Population, Shock, build_population, read_positions, warp
+from engine.signs import SECOND_NS, Sampler
 from engine.units import count_units, parse_decimal
 
 Commands = NDArray[np.void]
@@ -38,6 +39,7 @@ Progress = Callable[[int, int], None]
 
 SCHEMA = 1
 REPRODUCTION_FORMAT = 1
+SAMPLE_REST = (4_000, 3)  # commands, and commands per position, that cost forty times what a sample does
 CHUNK = 65_536  # commands between two checks of conservation
 # The reference engine takes long over a chunk; in smaller pieces it can show progress and be interrupted.
 PIECES = {"compiled": CHUNK, "reference": 512}
@@ -74,6 +76,9 @@ class Plan:
         As the feed was opened with (FEED-010); for the summary.
     lenient : bool
         Whether the feed leaves out what cannot be read (FEED-012); for the summary.
+    sample_ns : int, optional
+        Time between two samples of the warning signs, 0 for none; by default a second, or as much more as keeps their
+        cost below three percent of the run.
     inputs : sequence of (role, path)
         Files the plan was read from; their SHA-256 go into the summary.
     """
@@ -91,6 +96,7 @@ class Plan:
     journal: Path | None = None
     indexes: Mapping[str, str] = field(default_factory=dict)
     lenient: bool = False
+    sample_ns: int | None = None
     inputs: Sequence[tuple[str, Path]] = ()
 
 
@@ -110,11 +116,15 @@ class BentFeed:
 
 @dataclass(frozen=True)
 class Run:
-    """What came out: the summary (CLI-001), the folder if there is one, and the exchange as the run left it."""
+    """What came out: the summary (CLI-001), the folder if there is one, the exchange as the run left it, warning signs.
+
+    `signs` are SIGNS rows (SIGN-001).
+    """
 
     summary: dict[str, Any]
     folder: Path | None
     exchange: Exchange
+    signs: NDArray[np.void]
 
 
 def run_replay(
@@ -153,19 +163,19 @@ def run_replay(
     """
     folder = nullcontext() if out is None else RunFolder(out, events)
     with folder as opened:
-        return _Runner(plan, opened, on_progress, on_events, should_stop).run()
+        return Runner(plan, opened, on_progress, on_events, should_stop).run()
 
 
-class _Runner:
+class Runner:
     """One run: what it counts between its commands."""
 
     def __init__(
         self,
         plan: Plan,
-        folder: RunFolder | None,
-        on_progress: Progress | None,
-        on_events: Callable[[Commands, Commands], None] | None,
-        should_stop: Callable[[], bool] | None,
+        folder: RunFolder | None = None,
+        on_progress: Progress | None = None,
+        on_events: Callable[[Commands, Commands], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
     ) -> None:
         self.plan, self.folder = plan, folder
         self.on_progress, self.on_events, self.should_stop = on_progress, on_events, should_stop
@@ -182,6 +192,8 @@ class _Runner:
             raise ConfigError(f"--journal: {plan.journal}: expected a new folder, it holds a journal")
         else:
             self.exchange = Exchange.open(plan.journal, plan.markets, plan.engine, capacity)
+        rest = SAMPLE_REST if plan.sample_ns is None else (0, 0)
+        self.sampler = Sampler(self.exchange, SECOND_NS if plan.sample_ns is None else plan.sample_ns, *rest)
         self.tally = Tally(self.setup)
         self.timeline = Timeline(self.setup)
         self.names: dict[int, str] = {}  # account -> what the file of real positions calls it
@@ -207,16 +219,19 @@ class _Runner:
                 interrupted = self._apply(chunk)
                 if number == 0:
                     self.interest = [int(row[3]) for row in self.exchange.view().markets]
+                    self.sampler.begin(self.first_ns)
                 if interrupted:
                     break
         except InvariantError as error:
             raise self._save_fault(error) from error
+        self.sampler.end(self.last_ns)
         self.timeline.add_recorded(getattr(self.plan.feed, "liquidations", ()), self.last_ns)
         summary = self.summarise(interrupted=interrupted)
         if self.folder:
             self.folder.write_text(LIQUIDATIONS, self.timeline.compose_csv(self.plan.markets))
+            self.folder.write_series(self.sampler.read_rows(), [market.symbol for market in self.plan.markets])
         folder = self.folder.finish(summary, compose_report(summary)) if self.folder else None
-        return Run(summary, folder, self.exchange)
+        return Run(summary, folder, self.exchange, self.sampler.read_rows())
 
     def iter_commands(self) -> Iterator[Commands]:
         """Yield the opening, then the tape; the same commands at every call."""
@@ -241,9 +256,7 @@ class _Runner:
         for start in range(0, len(chunk), size):
             piece = chunk[start : start + size]
             self.taken = self.commands + len(piece)
-            begun = perf_counter()
-            events = self.exchange.apply(piece)
-            self.engine_seconds += perf_counter() - begun
+            events = self._send(piece)
             self.commands = self.taken
             self.last_ns = int(piece["ts_ns"][-1])
             self.tally.fold(events)
@@ -262,6 +275,21 @@ class _Runner:
         self.tally.check(view)
         self.checks += 1
         return stop
+
+    def _send(self, piece: Commands) -> NDArray[np.void]:
+        """Apply commands, with a look at the market where a sample is due, and return their events."""
+        found = []
+        while len(piece):
+            cut = self.sampler.find_cut(piece["ts_ns"])
+            part = piece[:cut]
+            begun = perf_counter()
+            found.append(self.exchange.apply(part))
+            self.engine_seconds += perf_counter() - begun
+            self.sampler.since += len(part)
+            if cut is not None:
+                self.sampler.take(int(piece[cut]["ts_ns"]))
+            piece = piece[len(part) :]
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     def _save_fault(self, error: InvariantError) -> InvariantError:
         """Keep what shows the fault again, and return the error that says where."""
@@ -294,6 +322,7 @@ class _Runner:
             "engine": self.plan.engine,
             "version": sys.modules["engine"].__version__,
             "commands": self.commands,
+            "samples": self.sampler.count,
             "first_ns": self.first_ns,
             "last_ns": self.last_ns,
             **self.tally.summarise(),

@@ -1,6 +1,6 @@
 """The loop: the simulated market and the exchange, step by step in one kernel call (SIM-001)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from engine.codes import OK
 from engine.compiled import CHUNK, CompiledEngine
+from engine.contract import Market
 from engine.errors import CapacityError, ConfigError, InvariantError
 from engine.exchange import Exchange
 from engine.layout import COMMAND
@@ -95,10 +96,15 @@ class Simulator:
         events: Rows = engine.take_events()
         return events
 
-    def copy(self) -> "Simulator":
+    def copy(self, markets: Sequence[Market] | None = None) -> "Simulator":
         """Return an independent copy: the same market, which will go on alike until something else happens in it.
 
-        Source: STATE-002.
+        Parameters
+        ----------
+        markets : sequence of Market, optional
+            The market with other policies, as of `Exchange.copy`.
+
+        Source: STATE-002, TWIN-004.
         """
         desk, path, ladder, sizes, series = self.desk
-        return Simulator(self.exchange.copy(), Desk(desk.copy(), path, ladder, sizes, series.copy()))
+        return Simulator(self.exchange.copy(markets), Desk(desk.copy(), path, ladder, sizes, series.copy()))

@@ -25,6 +25,7 @@ from engine.scenario.paths import build_path, check_index
 from engine.scenario.population import Population
 from engine.scenario.shock import FACTOR_MOST
 from engine.scenario.simulated import SimulatedMarket
+from engine.signs import SECOND_NS, Sampler
 from engine.sim.desk import Desk, build_deposits, build_desk
 from engine.sim.market import Simulator
 
@@ -33,6 +34,7 @@ Rows = NDArray[np.void]
 SCHEMA = 1
 CHECK_COMMANDS = 1 << 20  # between two checks of conservation, which look at every account
 ALL_STEPS = 1 << 62
+SAMPLE_REST = (8_000, 8)  # commands, and commands per position, that cost forty times what a sample does
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,15 @@ class Simulated:
         What stood at each step.
     commands : COMMAND[:], optional
         Everything the exchange was sent: the opening, then the market.
+    signs : SIGNS[:]
+        Warning signs, at instants of time (SIGN-001).
     """
 
     summary: dict[str, Any]
     exchange: Exchange
     series: Rows
     commands: Rows | None
+    signs: Rows
 
 
 class Opening(NamedTuple):
@@ -184,6 +189,7 @@ def run_simulation(
     path: Ints | None = None,
     capacity: Capacity | None = None,
     keep_commands: bool = False,
+    sample_ns: int | None = None,
     on_events: Callable[[Rows], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Simulated:
@@ -195,6 +201,9 @@ def run_simulation(
         As of `open_simulation`; plain values and integers, so a call can be sent to another process.
     keep_commands : bool
         Whether the result has all commands, 64 bytes each: a tape that any engine replays to the same digest.
+    sample_ns : int, optional
+        Time between two samples of the warning signs, 0 for none; by default a second, or as much more as keeps their
+        cost below three percent of the run.
     on_events : callable, optional
         Called with all events, piece by piece.
     should_stop : callable, optional
@@ -223,7 +232,9 @@ def run_simulation(
     interest, opening_events = int(exchange.view().markets[0][3]), len(events)
     market_started = perf_counter()
     interrupted = False
-    for commands, events in simulator.advance(ALL_STEPS):
+    rest = SAMPLE_REST if sample_ns is None else (0, 0)
+    sampler = Sampler(exchange, SECOND_NS if sample_ns is None else sample_ns, *rest)
+    for commands, events in _advance(simulator, sampler):
         counter.add(len(commands), events, exchange)
         if keep_commands:
             kept.append(commands.copy())
@@ -232,12 +243,14 @@ def run_simulation(
         if should_stop and should_stop():
             interrupted = True
             break
+    sampler.end(int(exchange.view().clock[0][1]))
     counter.add(0, events[:0], exchange, is_last=True)
     ended = perf_counter()
     summary = _summarise(simulator, counter, market, interest, interrupted=interrupted)
     for row in (*summary["adl_top"], *summary["deficits_top"], summary["worst_slippage"] or {}):
         if row.get("account") in opening.names:
             row["name"] = opening.names[row["account"]]
+    summary["samples"] = sampler.count
     summary["parameters"] = {
         "market": msgspec.to_builtins(market),
         "simulated": msgspec.to_builtins(config),
@@ -253,7 +266,31 @@ def run_simulation(
         "events_per_s": round((summary["events"] - opening_events) / seconds),
         "commands_per_s": round((counter.commands - len(opening.commands)) / seconds),
     }
-    return Simulated(summary, exchange, simulator.series, np.concatenate(kept) if keep_commands else None)
+    sent = np.concatenate(kept) if keep_commands else None
+    return Simulated(summary, exchange, simulator.series, sent, sampler.read_rows())
+
+
+def _advance(simulator: Simulator, sampler: Sampler) -> Iterator[tuple[Rows, Rows]]:
+    """Run to the end of the path, and take a sample before the first step at or past an instant (SIGN-001)."""
+    state = simulator.desk.desk[0]
+    first_ns, step_ns = int(state["first_ns"]), int(state["step_ns"])
+    sampler.begin(first_ns)
+    total = 0
+    while simulator.step < len(simulator.desk.path):
+        steps = ALL_STEPS
+        if sampler.is_begun:
+            # where the next sample waits for commands, about so many steps bring them
+            wait = -(-sampler.left * simulator.step // total) if sampler.left and total else 0
+            due_ns = max(sampler.next_ns, first_ns + (simulator.step + wait) * step_ns)
+            instant_ns = -(-due_ns // sampler.sample_ns) * sampler.sample_ns
+            steps = max(-(-(instant_ns - first_ns) // step_ns) - simulator.step, 1)
+        for commands, events in simulator.advance(steps):
+            sampler.since += len(commands)
+            total += len(commands)
+            yield commands, events
+        now_ns = first_ns + simulator.step * step_ns
+        if simulator.step < len(simulator.desk.path) and now_ns >= sampler.next_ns and not sampler.left:
+            sampler.take(now_ns)
 
 
 def _summarise(

@@ -30,7 +30,7 @@ from engine.contract import load_market
 from engine.feeds import open_feed
 from engine.journal import LOG, SNAPSHOT
 from engine.replay import Plan, count_fund
-from engine.replay.runner import _Runner
+from engine.replay.runner import Runner
 from engine.scenario import load_population, load_shock
 
 BATCHES = (1, 7, 64, 500)
@@ -48,7 +48,7 @@ def build_commands():
         shock=load_shock(folder / "shock.toml"),
         funds=count_fund(DEMO_FUND, markets),
     )
-    return markets, np.concatenate(list(_Runner(plan, None, None, None).iter_commands()))
+    return markets, np.concatenate(list(Runner(plan).iter_commands()))
 
 
 def write_on(folder, markets, rows, out, seed):
