@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import engine
 from engine.cli.arguments import positive
+from engine.cli.attack import add_attack
 from engine.cli.bench import add_bench
 from engine.cli.check import add_check
 from engine.cli.fetch import add_fetch
@@ -95,6 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_venues(verbs)
     add_bench(verbs)
     add_lab(verbs)
+    add_attack(verbs)
     inspect = verbs.add_parser("inspect", help="say what a tape holds")
     inspect.add_argument("tape", nargs="+", type=Path, metavar="TAPE", help="files or folders")
     inspect.add_argument(
