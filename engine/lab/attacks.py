@@ -212,6 +212,8 @@ class AttackFile:
         _check_start(form, attackers, honest.start, attacking.start)
         before, after = honest.measure(), attacking.measure()
         changes = {name: after.get(name, 0) - before.get(name, 0) for name in {**before, **after}}
+        if sum(changes.values()):
+            form.refuse("attackers", f"{sum(changes.values())} units more are paid in with the attack than without it")
         return Outcome(
             attack, policy, *(sum(wealth[name] for name in attackers) for wealth in (before, after)), changes
         )

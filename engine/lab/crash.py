@@ -150,6 +150,12 @@ def measure_crash(events: Rows, tally: Tally, setup: Setup) -> dict[str, float |
     forced = book + vault + total
     first = tally.first_liquidation_ns or 0
 
+    def part(count: float, of: float) -> float | None:
+        return count / of if of else None
+
+    def since(row: int) -> float | None:
+        return (int(adl["ts_ns"][row]) - first) / NS if len(adl) else None
+
     def sum_by(keys: Any, weights: Any = None) -> list[int]:
         """Return sums of ADL values (or counts) by key, largest first."""
         found, places = np.unique(keys, return_inverse=True)
@@ -158,12 +164,12 @@ def measure_crash(events: Rows, tally: Tally, setup: Setup) -> dict[str, float |
         return sorted(sums.tolist(), reverse=True)
 
     victims = sum_by(adl["other"])
-    coins = np.bincount(adl["market"], values, len(setup.markets)) if len(adl) else np.zeros(1)
+    coins = dict.fromkeys((market.symbol for market in setup.markets), 0)
+    for market, symbol in enumerate(coins):
+        coins[symbol] = sum(values[adl["market"] == market].tolist())
     by_time = np.cumsum(values)
     half = int(np.searchsorted(by_time, total // 2)) if total else 0
     sums = tally.sums
-    part = lambda count, of: count / of if of else None  # noqa: E731
-    since = lambda row: (int(adl["ts_ns"][row]) - first) / NS if len(adl) else None  # noqa: E731
     one = np.ones(len(adl), np.int64)
     figures: dict[str, float | int | None] = {
         "first_adl_s": since(0),
@@ -187,8 +193,8 @@ def measure_crash(events: Rows, tally: Tally, setup: Setup) -> dict[str, float |
         "top_1": part(sum(victims[:1]), total),
         "top_10": part(sum(victims[:10]), total),
         "top_percent": part(sum(victims[: -(-len(victims) // 100)]), total),
-        "btc_share": part(float(coins[0]), total),
-        "top_3_coins_share": part(float(coins[:3].sum()), total),
+        "btc_share": part(coins.get("BTC", 0), total),
+        "top_3_coins_share": part(sum(coins.get(symbol, 0) for symbol in ("BTC", "ETH", "SOL")), total),
         "adl_pnl_share": part(sum(adl["other_amount_quote"].tolist()), total),
         "deficit_usd": sums["deficit_quote"],
         "by_adl_usd": sums["paid_by_adl_quote"],
