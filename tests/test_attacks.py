@@ -7,7 +7,7 @@ import pytest
 
 from engine.cli import main
 from engine.errors import ConfigError, DataError
-from engine.lab.attacks import FILE, RESERVED, AttackFile
+from engine.lab.attacks import FILE, RESERVED, AttackFile, compose_attack, describe_attack
 
 OURS = AttackFile()
 PAIRS = [(attack, policy) for attack in OURS.forms for policy in OURS.list_policies(attack)]
@@ -34,9 +34,11 @@ def test_every_pair_is_conserved_and_names_its_payers(outcomes):
 
 
 def test_two_halves_score_half_where_the_score_is_money(outcomes):
-    """Eve, 10 short from 120, is first of uPnL x leverage (300 to 250 and 200) and closed at 95, the mark being 90: she gives up
-    5 x 10, and a maker's fee of 2 basis points on 950, 0.19.  Her halves score 150 each and stand behind 250 and 200, who fill the 20.
-    By bitmex she is first, whole or halved (ratios): two fees on 475 round up to 0.10 each, one cent more.
+    """Eve, 10 short from 120, is first of uPnL x leverage (300 to 250 and 200) and closed at 95, the mark being 90.
+
+    She gives up 5 x 10, and a maker's fee of 2 basis points on 950, 0.19.  Her halves score 150 each and stand behind
+    250 and 200, who fill the 20.  By bitmex she is first, whole or halved (ratios): two fees on 475 round up to 0.10
+    each, one cent more.
 
     Source: ATK-001, ADL-012, ADL-003.
     """
@@ -85,8 +87,10 @@ def test_leverage_goes_both_ways(outcomes):
 def test_the_fund_buys_the_attackers_bids(outcomes):
     """20 bankrupt at 95 fall on 5 at 93, 5 at 91 and 10 at 85: the fund pays 10 + 20 + 100.
 
-    The buyer has 20 x 94 for 1,770, less fees of 0.10 + 0.10 + 0.17.  Not closed by ADL, carol keeps her 20 and a fee of 0.38.
-    A fillable price of 91 reaches two of the three; a limit at 95 none.  Source: ATK-001, LIQ-005, STAGE-005, STAGE-006.
+    The buyer has 20 x 94 for 1,770, less fees of 0.10 + 0.10 + 0.17.  Not closed by ADL, carol keeps her 20 and a fee
+    of 0.38.  A fillable price of 91 reaches two of the three; a limit at 95 none.
+
+    Source: ATK-001, LIQ-005, STAGE-005, STAGE-006.
     """
     open_book = outcomes["self-liquidation", "bitmex"]
     assert open_book.gain == 20 * 94_00 - 1770_00 - 37
@@ -98,8 +102,10 @@ def test_the_fund_buys_the_attackers_bids(outcomes):
 
 
 def test_a_push_pays_where_the_last_trade_is_the_mark(outcomes):
-    """Six lots sold at 98, 96 and 95 and back at 100 cost 22, and taker fees of 3 x 0.10; the liquidated 20 are bought at 86, 14 below
-    where they were sold, for a fee of 0.35.  With a limit at bankruptcy ADL closes them at 93.5, for 0.38.
+    """Six lots sold at 98, 96 and 95 and back at 100 cost 22, and taker fees of 3 x 0.10.
+
+    The liquidated 20 are bought at 86, 14 below where they were sold, for a fee of 0.35.  With a limit at bankruptcy
+    ADL closes them at 93.5, for 0.38.
 
     Source: ATK-001, STEP-002, MARK-003, STAGE-005.
     """
@@ -174,7 +180,11 @@ def change(tmp_path: Path, old: str, new: str) -> Path:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('"qty": "-5", "price": "120", "collateral": "150"', '"qty": "-5", "price": "120", "collateral": "151"', "begins"),
+        (
+            '"qty": "-5", "price": "120", "collateral": "150"',
+            '"qty": "-5", "price": "120", "collateral": "151"',
+            "begins",
+        ),
         ('"attackers": ["eve", "eve2"]', '"attackers": ["eve", "adam"]', "adam"),
         ('"id": "sybil-bait"', '"id": "sybil-split"', "another attack"),
         ('"policies": ["bitmex", "binance"', '"policies": ["bitmax", "binance"', "bitmax"),
@@ -205,3 +215,20 @@ def test_a_command_that_is_not_accepted_ends_it(tmp_path):
     file = change(tmp_path, '"account": "purse", "amount": "1000"', '"account": "purse", "amount": "1001"')
     with pytest.raises(DataError, match=r"leverage-cut, attack under bitmex.*withdraw: it to be accepted"):
         AttackFile(file).play("leverage-cut", "bitmex")
+
+
+def test_the_documentation_shows_these_gains(outcomes):
+    """Both tables of engine/docs/attacks.md, every cell; and the page it quotes.  Source: ATK-003."""
+    text = (FILE.parents[1] / "docs" / "attacks.md").read_text(encoding="utf-8")
+    rows = [[cell.strip(" `") for cell in line.strip("| ").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    shown, attacks = {}, []
+    for row in rows:
+        if row[0] == "policy":
+            attacks = row[1:]
+        elif attacks and row[0] in OURS.policies:
+            shown |= {(name, row[0]): cell for name, cell in zip(attacks, row[1:], strict=False) if cell}
+        elif row[0] in ("attack", "field"):
+            attacks = []
+    assert shown == {pair: f"{outcome.gain / 100:,.2f}" for pair, outcome in outcomes.items()}
+    facts = describe_attack(OURS, "vault-dump", OURS.list_policies("vault-dump"), "compiled")
+    assert compose_attack(facts) in text

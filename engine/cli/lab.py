@@ -26,7 +26,7 @@ def add_lab(verbs: Any) -> None:
         "--score", action="append", default=[], metavar="NAME", help="queues by this score too; repeat for more"
     )
     _end(run, run_lab_run)
-    oct10 = kinds.add_parser("oct10", help="10 October 2025: the table of arXiv 2602.15182, or the day's shape simulated")
+    oct10 = kinds.add_parser("oct10", help="10 October 2025: the table of arXiv 2602.15182, or its shape simulated")
     chosen = oct10.add_mutually_exclusive_group(required=True)
     chosen.add_argument("--from", dest="file", type=Path, metavar="FILE", help="the paper's waves, CSV")
     chosen.add_argument("--scenario", type=Path, metavar="FILE", help="a crash of several coins, TOML")

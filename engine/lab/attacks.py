@@ -214,9 +214,8 @@ class AttackFile:
         changes = {name: after.get(name, 0) - before.get(name, 0) for name in {**before, **after}}
         if sum(changes.values()):
             form.refuse("attackers", f"{sum(changes.values())} units more are paid in with the attack than without it")
-        return Outcome(
-            attack, policy, *(sum(wealth[name] for name in attackers) for wealth in (before, after)), changes
-        )
+        had, has = (sum(wealth[name] for name in attackers) for wealth in (before, after))
+        return Outcome(attack, policy, had, has, changes)
 
     def unit_of(self, attack: str) -> tuple[Decimal, str]:
         """Return the unit an attack's money is counted in, and the asset."""

@@ -206,7 +206,7 @@ def measure_crash(events: Rows, tally: Tally, setup: Setup) -> dict[str, float |
         "fund_end_usd": tally.fund_balance,
         "liquidated_accounts": len(tally.liquidated),
     }
-    return {name: value / DOLLAR if name.endswith("_usd") else value for name, value in figures.items()}
+    return {name: value / DOLLAR if value and name.endswith("_usd") else value for name, value in figures.items()}
 
 
 def describe_crash(config: Crash, played: Played) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A crash of several coins on one exchange with one fund: who is long, who is short, what the book still bears (OCT-001).
+"""A crash of several coins on one exchange with one fund: who is long and short, what the book bears (OCT-001).
 
 Prices are indices: every coin begins at 100.  Interests come from a table of what was really force-closed, in dollars
 and fills per coin, times multiples of the scenario's.
