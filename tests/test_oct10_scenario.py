@@ -3,9 +3,12 @@
 import csv
 import gzip
 import json
+import math
 import os
+from collections import Counter
 from decimal import Decimal
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 
 import msgspec
@@ -13,9 +16,20 @@ import numpy as np
 import pytest
 
 from engine.cli import main
-from engine.codes import ASSIGN, BUY, INDEX, LEVEL
+from engine.codes import (
+    ADL_FILL,
+    ASSIGN,
+    BUY,
+    HOUSE,
+    INDEX,
+    LEVEL,
+    LIQUIDATION_FILL,
+    LIQUIDATION_STARTED,
+    TAKEOVER,
+)
 from engine.contract import build_setup
 from engine.errors import ConfigError, DataError
+from engine.exchange import Exchange
 from engine.lab.crash import FIGURES, Played, compose_crash, describe_crash, play_crash
 from engine.scenario.crash import (
     Crash,
@@ -84,6 +98,66 @@ def test_the_parts_sum_to_the_whole(played):
     assert figures["adl_usd"] / figures["forced_usd"] == pytest.approx(figures["adl_share"])
     payers = ("by_adl_usd", "by_fund_usd", "by_haircut_usd", "unpaid_usd")
     assert sum(figures[name] for name in payers) == pytest.approx(figures["deficit_usd"], abs=0.01)
+
+
+def test_the_figures_are_those_of_the_events():
+    """Counted again, event by event, in plain Python.  Source: OCT-002."""
+    config = replace(SMALL, longs=replace(SMALL.longs, accounts=400), shorts=replace(SMALL.shorts, accounts=400))
+    exchange = Exchange(build_crash_markets(config))
+    rules = list(exchange.setup.markets)
+    book = vault = fills = first = profit = 0
+    closes = []  # time, victim, coin, units
+    for rows in (build_crash_opening(config, rules), *build_crash_tape(config, rules)):
+        events = exchange.apply(rows)
+        for event in events[np.isin(events["kind"], (LIQUIDATION_STARTED, LIQUIDATION_FILL, TAKEOVER, ADL_FILL))]:
+            kind, worth = int(event["kind"]), int(event["qty_lot"]) * rules[0].multiplier
+            if kind == LIQUIDATION_STARTED:
+                first = first or int(event["ts_ns"])
+            elif kind == LIQUIDATION_FILL:
+                book, fills = book + worth * int(event["price_tick"]), fills + 1
+            elif kind == TAKEOVER and event["other"] == HOUSE:
+                vault, fills = vault + worth * int(event["mark_tick"]), fills + 1
+            elif kind == ADL_FILL:
+                symbol, value = rules[int(event["market"])].symbol, abs(int(event["amount_quote"]))
+                closes.append((int(event["ts_ns"]), int(event["other"]), symbol, value))
+                profit += int(event["other_amount_quote"])
+    total = sum(value for *_, value in closes)
+    sums = [Counter() for _ in range(4)]
+    for ts_ns, victim, symbol, value in closes:
+        for counted, key, amount in zip(
+            sums, (victim, ts_ns // 10**9, symbol, ts_ns), (value,) * 3 + (1,), strict=True
+        ):
+            counted[key] += amount
+    victims, seconds, coins, instants = sums
+    done = accumulate(value for *_, value in closes)
+    half = next(close[0] for close, so_far in zip(closes, done, strict=True) if so_far >= total // 2)
+    top = [value for _, value in victims.most_common()]
+    expected = {
+        "first_adl_s": (closes[0][0] - first) / 1e9,
+        "half_s": (half - first) / 1e9,
+        "last_s": (closes[-1][0] - first) / 1e9,
+        "book_usd": book / 1e6,
+        "vault_usd": vault / 1e6,
+        "adl_usd": total / 1e6,
+        "adl_share": total / (book + vault + total),
+        "other_fills": fills,
+        "adl_fills": len(closes),
+        "adl_positions": len({close[1:3] for close in closes}),
+        "adl_users": len(victims),
+        "adl_instants": len(instants),
+        "burst_fills_share": max(instants.values()) / len(closes),
+        "burst_usd_share": max(seconds.values()) / total,
+        "top_1": top[0] / total,
+        "top_10": sum(top[:10]) / total,
+        "top_percent": sum(top[: math.ceil(len(top) / 100)]) / total,
+        "btc_share": coins["BTC"] / total,
+        "top_3_coins_share": sum(coins[symbol] for symbol in ("BTC", "ETH", "SOL")) / total,
+        "adl_pnl_share": profit / total,
+    }
+    assert len(closes) > 100
+    assert vault
+    figures = play_crash(config).figures
+    assert {name: figures[name] for name in expected} == pytest.approx(expected)
 
 
 def test_the_seed_makes_it_and_both_engines_agree():
