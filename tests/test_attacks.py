@@ -1,13 +1,16 @@
 """`perp attack`: gains worked out by hand, conservation of every pair, what is refused."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from engine.cli import main
+from engine.contract import Market, Tier
 from engine.errors import ConfigError, DataError
-from engine.lab.attacks import FILE, RESERVED, AttackFile, compose_attack, describe_attack
+from engine.lab.attacks import FILE, RESERVED, AttackFile, change_market, compose_attack, describe_attack
+from engine.policies import AdlPolicy, LiquidationPolicy
 
 OURS = AttackFile()
 PAIRS = [(attack, policy) for attack in OURS.forms for policy in OURS.list_policies(attack)]
@@ -145,11 +148,29 @@ def test_policies_have_three_forms(outcomes):
     assert spelled.changes == named.changes
     assert OURS.play("vault-dump", "venue:hyperliquid").gain == gain(outcomes, "vault-dump", "vault")
     assert OURS.play("mark-push", "mark_model=index").gain == gain(outcomes, "mark-push", "index")
+    assert OURS.find_policy("venue:hyperliquid")["adl"]["price"] == "previous_mark"
     for text in ("nobody", "adl.score", "book.limit=x", "adl.=x"):
         with pytest.raises(ConfigError, match="--policy: unknown"):
             OURS.find_policy(text)
     with pytest.raises(ConfigError, match="score"):
         OURS.play("sybil-split", "adl.score=nobody")
+
+
+def test_a_policy_changes_what_it_names_and_nothing_else():
+    """Source: ATK-001."""
+    market = Market(
+        symbol="XYZ",
+        tick_size=1,
+        lot_size=1,
+        tiers=(Tier(floor=0, initial=Decimal("0.1"), maintenance=Decimal("0.05")),),
+        liquidation=LiquidationPolicy(limit="bankruptcy"),
+        adl=AdlPolicy(score="kucoin"),
+    )
+    changed = change_market(market, {"liquidation": {"surplus": "trader"}, "mark_model": "last"})
+    assert changed.liquidation == LiquidationPolicy(limit="bankruptcy", surplus="trader")
+    assert (changed.adl, changed.mark_model, changed.tiers) == (market.adl, "last", market.tiers)
+    with pytest.raises(ConfigError, match="colour"):
+        change_market(market, {"colour": "red"})
 
 
 def test_the_table_is_printed(capsys):
@@ -186,6 +207,11 @@ def change(tmp_path: Path, old: str, new: str) -> Path:
             "begins",
         ),
         ('"attackers": ["eve", "eve2"]', '"attackers": ["eve", "adam"]', "adam"),
+        (
+            '"honest": {"accounts": [\n',
+            '"honest": {"accounts": [{"name": "zoe", "deposit": "1"},\n',
+            "zoe begins with 100 units in one run and 0 in the other",
+        ),
         ('"id": "sybil-bait"', '"id": "sybil-split"', "another attack"),
         ('"policies": ["bitmex", "binance"', '"policies": ["bitmax", "binance"', "bitmax"),
         ('"after": [{"command": "mark"', '"after": [{"command": "mork"', "mork"),

@@ -25,6 +25,8 @@ from engine.codes import (
     LEVEL,
     LIQUIDATION_FILL,
     LIQUIDATION_STARTED,
+    PRICE_BANKRUPTCY,
+    PRICE_PREVIOUS,
     TAKEOVER,
 )
 from engine.contract import build_setup
@@ -160,6 +162,17 @@ def test_the_figures_are_those_of_the_events():
     assert {name: figures[name] for name in expected} == pytest.approx(expected)
 
 
+def test_a_day_on_which_nothing_happens_has_its_page():
+    """Source: OCT-002, OCT-003."""
+    calm = replace(TINY, shock=(), noise=Decimal(0), coins=tuple(replace(coin, fall=Decimal(0)) for coin in TINY.coins))
+    played = play_crash(calm)
+    assert (played.figures["adl_fills"], played.figures["first_adl_s"], played.figures["adl_share"]) == (0, None, None)
+    page = compose_crash(describe_crash(calm, played))
+    assert [line.split()[-3:] for line in page.splitlines() if line.startswith("first liq")] == [
+        ["-", "61.7", "fitted"]
+    ]
+
+
 def test_the_seed_makes_it_and_both_engines_agree():
     """Source: OCT-001, STATE-003."""
     first = play_crash(TINY)
@@ -174,6 +187,10 @@ def test_who_holds_what_is_as_the_scenario_says():
     rules = list(build_setup(build_crash_markets(SMALL)).markets)
     rows = build_crash_opening(SMALL, rules)
     assert [rules_of.fund for rules_of in rules] == [0] * len(rules)
+    changed = replace(SMALL, adl={"price": "bankruptcy"}, liquidation={"carry": "7"})
+    for before, after in zip(rules, build_setup(build_crash_markets(changed)).markets, strict=True):
+        assert before._replace(adl_price=PRICE_BANKRUPTCY, carry_ppm=7_000_000) == after
+        assert before.adl_price == PRICE_PREVIOUS  # the preset's, as all that is not named
     assigned = rows[rows["kind"] == ASSIGN]
     for market, fact in enumerate(find_coins(SMALL)):
         for side, dollars, wanted in ((1, fact.forced_usd, SMALL.longs), (-1, fact.adl_usd, SMALL.shorts)):
@@ -193,6 +210,9 @@ def test_the_book_is_as_deep_and_the_index_as_low_as_said():
     rules = list(build_setup(build_crash_markets(SMALL)).markets)
     steps = list(build_crash_tape(replace(SMALL, noise=Decimal(0)), rules))
     assert len(steps) == SMALL.steps == 100
+    first, again, other = (next(build_crash_tape(config, rules)) for config in (SMALL, SMALL, replace(SMALL, seed=11)))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
     last = steps[-1]
     shock, depth = SMALL.curves()
     at_ns = 300 * 10**9
@@ -231,6 +251,7 @@ def test_the_page_sets_simulated_beside_published(tmp_path, capsys):
     assert line.endswith("61.7  fitted")
     with pytest.raises(SystemExit):
         main(["lab", "oct10", "--scenario", str(file), "--from", "waves.csv"])
+    assert main(["lab", "oct10", "--from", "waves.csv", "--seed", "1"]) == 5
 
 
 # ---------------------------------------------------------------- what is refused

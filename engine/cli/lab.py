@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engine.errors import ConfigError
+
 GAP = "5s"  # that of the papers
 
 
@@ -72,6 +74,8 @@ def run_lab_oct10(options: argparse.Namespace) -> int:
     """
     if options.scenario is not None:
         return _run_crash(options)
+    if options.seed is not None:
+        raise ConfigError("--seed: expected with --scenario, a paper's table has none")
     from engine.lab.oct10 import compose_table, describe
 
     facts = describe(options.file)
@@ -83,7 +87,6 @@ def _run_crash(options: argparse.Namespace) -> int:
     import msgspec
 
     from engine.cli.warm import load_kernels
-    from engine.errors import ConfigError
     from engine.lab.crash import compose_crash, describe_crash, play_crash
     from engine.scenario.crash import load_crash
 
