@@ -185,6 +185,8 @@ class Crash(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 raise ValueError(f"{field}: {error}") from error
         check_range("step (in ns)", parse_duration(self.step), 10**6, 1 << 40)
         check_range("duration (in steps)", self.steps, 1, STEPS_LIMIT)
+        if not self.shock:
+            raise ValueError("shock: expected at least one point")
         for point in self.shock:
             check_range("shock: factor", point.factor, 0, 1)
         self.curves()
