@@ -79,12 +79,17 @@ def read_markets(form: Form, options: Options) -> list[Market]:
 class OwnPlay(Play):
     """A scenario of our own format.
 
+    Parameters
+    ----------
+    markets : list of Market, optional
+        Instead of those the scenario names: the same story under other rules.
+
     Source: CHECK-002.
     """
 
-    def __init__(self, form: Form, options: Options) -> None:
+    def __init__(self, form: Form, options: Options, markets: list[Market] | None = None) -> None:
         super().__init__(form, options)
-        markets = read_markets(form, options)
+        markets = read_markets(form, options) if markets is None else markets
         line = form.fields.lines["markets"]
         self.rig = Rig(markets, options.engine, f"{options.file}:{line}")
         self.names = Names(self.rig.setup, self.rig.markets)

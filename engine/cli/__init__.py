@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import engine
 from engine.cli.arguments import PACKAGE, find_demo, positive, seconds
+from engine.cli.attack import add_attack
 from engine.cli.bench import add_bench
 from engine.cli.check import add_check
 from engine.cli.compare import add_compare
@@ -96,6 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_venues(verbs)
     add_bench(verbs)
     add_lab(verbs)
+    add_attack(verbs)
     add_tape(verbs)
     warm = verbs.add_parser("warm", help="compile every kernel now")
     doctor = verbs.add_parser("doctor", help="say what this installation runs on")

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engine.errors import ConfigError
+
 GAP = "5s"  # that of the papers
 
 
@@ -26,10 +28,11 @@ def add_lab(verbs: Any) -> None:
         "--score", action="append", default=[], metavar="NAME", help="queues by this score too; repeat for more"
     )
     _end(run, run_lab_run)
-    oct10 = kinds.add_parser("oct10", help="the table of arXiv 2602.15182 from the waves of 10 October 2025")
-    oct10.add_argument(
-        "--from", dest="file", required=True, type=Path, metavar="FILE", help="its waves (oct10_policy_waves.csv)"
-    )
+    oct10 = kinds.add_parser("oct10", help="10 October 2025: the table of arXiv 2602.15182, or its shape simulated")
+    chosen = oct10.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--from", dest="file", type=Path, metavar="FILE", help="the paper's waves, CSV")
+    chosen.add_argument("--scenario", type=Path, metavar="FILE", help="a crash of several coins, TOML")
+    oct10.add_argument("--seed", type=int, metavar="N", help="instead of the scenario's")
     _end(oct10, run_lab_oct10)
 
 
@@ -65,12 +68,36 @@ def run_lab_run(options: argparse.Namespace) -> int:
 
 
 def run_lab_oct10(options: argparse.Namespace) -> int:
-    """Rebuild the paper's table, and count a loss that is repeated once.
+    """Rebuild the paper's table, and count a loss that is repeated once; or run a scenario beside what was published.
 
-    Source: LAB-011, CLI-002.
+    Source: LAB-011, OCT-003, CLI-002.
     """
+    if options.scenario is not None:
+        return _run_crash(options)
+    if options.seed is not None:
+        raise ConfigError("--seed: expected with --scenario, a paper's table has none")
     from engine.lab.oct10 import compose_table, describe
 
     facts = describe(options.file)
     sys.stdout.write(json.dumps(facts, indent=2) + "\n" if options.json else compose_table(facts))
+    return 0
+
+
+def _run_crash(options: argparse.Namespace) -> int:
+    import msgspec
+
+    from engine.cli.warm import load_kernels
+    from engine.lab.crash import compose_crash, describe_crash, play_crash
+    from engine.scenario.crash import load_crash
+
+    config = load_crash(options.scenario)
+    if options.seed is not None:
+        if not 0 <= options.seed < 1 << 63:
+            raise ConfigError(f"--seed: expected 0 to {(1 << 63) - 1}, got {options.seed}")
+        config = msgspec.structs.replace(config, seed=options.seed)
+    load_kernels()
+    played = play_crash(config)
+    facts = describe_crash(config, played)
+    sys.stdout.write(json.dumps(facts, indent=2) + "\n" if options.json else compose_crash(facts))
+    print(f"{played.seconds:.1f} s", file=sys.stderr)
     return 0

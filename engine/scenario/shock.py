@@ -75,19 +75,20 @@ class Shock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def __post_init__(self) -> None:
         """Refuse what cannot be followed; msgspec adds the path."""
         check_range("step_ms", self.step_ms, 1, STEP_MS_MOST)
-        _build_curve("price", self.price, Decimal("0.000001"))
-        _build_curve("depth", self.depth, Decimal(0))
+        build_curve("price", self.price, Decimal("0.000001"))
+        build_curve("depth", self.depth, Decimal(0))
 
     def price_curve(self) -> Curve:
         """Return the price factor as integers."""
-        return _build_curve("price", self.price, Decimal("0.000001"))
+        return build_curve("price", self.price, Decimal("0.000001"))
 
     def depth_curve(self) -> Curve:
         """Return the depth factor as integers."""
-        return _build_curve("depth", self.depth, Decimal(0))
+        return build_curve("depth", self.depth, Decimal(0))
 
 
-def _build_curve(field: str, points: Sequence[Point], least: Decimal) -> Curve:
+def build_curve(field: str, points: Sequence[Point], least: Decimal) -> Curve:
+    """Return points as integers, factors of 1 without points; ValueError naming field and point."""
     if not points:
         return Curve((0,), (PPM,))
     times, factors = [], []
