@@ -179,8 +179,9 @@ class CompiledEngine:
         A longer one costs nothing until it is written to; one that was written to need not be found again.
         """
         for at in range(len(self._lent)):
-            # its memory is held by itself and by the call: whoever has a slice of it holds the memory, not the buffer
-            if len(self._lent[at]) > len(self.events) and sys.getrefcount(self._lent[at].base) <= 2:
+            # Whoever has a slice holds its memory, or the buffer itself where the kernel enlarged it.
+            held = sys.getrefcount(self._lent[at]) > 2 or sys.getrefcount(self._lent[at].base) > 2
+            if len(self._lent[at]) > len(self.events) and not held:
                 self.events = self._lent.pop(at)
                 break
         if len(self.events) < count:

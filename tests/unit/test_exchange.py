@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine import Capacity, Exchange, Market, commands, load_market
-from engine.codes import EVENT_NAMES
+from engine.codes import ASSIGN, EVENT_NAMES
 from engine.contract import Tier, build_setup
 from engine.errors import CapacityError, ConfigError, DataError
 from engine.layout import COMMAND
@@ -281,3 +281,22 @@ def test_markets_must_fit_together():
     ):
         with pytest.raises(ConfigError, match=expected):
             build_setup([make_market(), make_market(**({"symbol": "Y"} | changes))])
+
+
+@pytest.mark.parametrize("accounts", [40, 700, 9_000, 40_000])
+def test_events_that_somebody_holds_stay_as_they_are(accounts):
+    """STEP-001: buffers are used again, also those the kernel itself had to enlarge, but never one that is in use."""
+    exchange = Exchange([make_market()])
+    rows = np.zeros(accounts, COMMAND)
+    rows["kind"], rows["account"], rows["side"] = ASSIGN, np.arange(1, accounts + 1), 1
+    rows["qty_lot"], rows["price_tick"], rows["amount_quote"] = 1, 1_000, 10**9
+    exchange.apply([commands.Mark(price_tick=1_000)])
+    exchange.apply(rows)
+    held = []
+    for turn in range(6):  # one command, an event for each account
+        events = exchange.apply([commands.Funding(rate_ppb=1_000_000 * (turn + 1))])
+        assert len(events) > accounts
+        held.append((events[:-1], events[:-1].tobytes()))
+        del events
+        for kept, as_it_was in held:
+            assert kept.tobytes() == as_it_was
