@@ -13,7 +13,7 @@ import pytest
 from engine import codes
 from engine.cli import compile_kernels, main
 from engine.lab import metrics
-from engine.lab.compare import open_run, read_events
+from engine.runs import open_run, read_events
 from engine.lab.oct10 import POLICIES, count_once, read_waves
 from engine.lab.policies import rank_by
 from engine.lab.waves import WaveReader

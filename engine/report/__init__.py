@@ -18,7 +18,7 @@ NS = 1_000_000_000
 CONSERVED = "wallets + margins - costs + funds + fees + rounding + insolvency = deposits - withdrawals"
 
 
-class _Writer:
+class Writer:
     """Formats with the units of one summary."""
 
     def __init__(self, summary: Summary) -> None:
@@ -32,6 +32,10 @@ class _Writer:
         exact = Decimal(count) * self.unit
         shown = exact.quantize(self.unit.scaleb(HIDDEN_DIGITS))
         return f"{exact.quantize(self.unit) if count and not shown else shown:,f}"
+
+    def exact(self, count: int) -> str:
+        """Return money as text to the unit."""
+        return f"{(Decimal(count) * self.unit).quantize(self.unit):,f}"
 
     def money(self, count: int) -> str:
         """Return money as text with its asset."""
@@ -69,7 +73,7 @@ def count_noun(count: int, noun: str) -> str:
 
 def compose_verdict(summary: Summary) -> str:
     """Return the answer in one sentence: did the fund survive, and if not, who paid (CLI-001)."""
-    write = _Writer(summary)
+    write = Writer(summary)
     start, low = summary["fund_start_quote"], summary["fund_low_quote"]
     deficit, unpaid = summary["deficit_quote"], summary["unpaid_quote"]
     shares = (
@@ -99,7 +103,7 @@ def compose_verdict(summary: Summary) -> str:
 
 def compose_report(summary: Summary, *, is_timed: bool = False) -> str:
     """Return the whole page; with `is_timed` it ends with how long the run took."""
-    write = _Writer(summary)
+    write = Writer(summary)
     parts = [*wrap(summary["verdict"], WIDTH), "", *_pairs(_describe_run(write))]
     if summary["deficits_top"]:
         parts += ["", *_deficits(write)]
@@ -115,7 +119,7 @@ def compose_report(summary: Summary, *, is_timed: bool = False) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _describe_run(write: _Writer) -> list[tuple[str, str]]:
+def _describe_run(write: Writer) -> list[tuple[str, str]]:
     summary = write.summary
     seconds = (summary["last_ns"] - summary["first_ns"]) / NS
     rows = [("tape", f"{format_time(summary['first_ns'])}, {seconds:,.1f} s")]
@@ -130,12 +134,12 @@ def _describe_run(write: _Writer) -> list[tuple[str, str]]:
         rows.append(("rejected", f"{count_noun(summary['rejected'], 'command')}: {named}"))
     if summary["liquidations"]:
         rows += [("", ""), *_describe_liquidations(write), ("", ""), *_describe_funds(write)]
-    if summary["liquidations_by"]["recorded"]["orders"]:
+    if summary.get("liquidations_by", {}).get("recorded", {}).get("orders"):
         rows += [("", ""), *_compare_liquidations(write)]
     return rows
 
 
-def _compare_liquidations(write: _Writer) -> list[tuple[str, str]]:
+def _compare_liquidations(write: Writer) -> list[tuple[str, str]]:
     """Return what the venue told of liquidations beside ours; public streams are a lower bound (REPLAY-001)."""
     rows = []
     for name, label in (("recorded", "the venue told"), ("simulated", "this run made")):
@@ -146,7 +150,7 @@ def _compare_liquidations(write: _Writer) -> list[tuple[str, str]]:
     return rows
 
 
-def _describe_funds(write: _Writer) -> list[tuple[str, str]]:
+def _describe_funds(write: Writer) -> list[tuple[str, str]]:
     summary, rows = write.summary, []
     funds = summary["funds"] if len(summary["funds"]) > 1 else []
     rows.append(("fund before", write.money(summary["fund_start_quote"])))
@@ -169,7 +173,7 @@ def _describe_funds(write: _Writer) -> list[tuple[str, str]]:
     return rows
 
 
-def _describe_liquidations(write: _Writer) -> list[tuple[str, str]]:
+def _describe_liquidations(write: Writer) -> list[tuple[str, str]]:
     summary = write.summary
     accounts = count_noun(summary["liquidated_accounts"], "account")
     bankrupt = f"{summary['bankrupt']:,} already bankrupt when it began"
@@ -204,14 +208,20 @@ def _pairs(rows: Sequence[tuple[str, str]]) -> list[str]:
     return [f"{label:{width}}{value}".rstrip() for label, value in rows]
 
 
-def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a table with right-aligned columns under a title."""
+def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, labels: int = 0) -> list[str]:
+    """Return a table with right-aligned columns under a title; the first `labels` columns are aligned to the left."""
     widths = [max(len(row[at]) for row in (heads, *rows)) for at in range(len(heads))]
-    lines = [[cell.rjust(width) for cell, width in zip(row, widths, strict=True)] for row in (heads, *rows)]
+    lines = [
+        [
+            cell.ljust(width) if at < labels else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in (heads, *rows)
+    ]
     return [title, *("  " + "  ".join(line).rstrip() for line in lines)]
 
 
-def _deficits(write: _Writer) -> list[str]:
+def _deficits(write: Writer) -> list[str]:
     rows = [
         [
             str(row["id"]),
@@ -225,10 +235,10 @@ def _deficits(write: _Writer) -> list[str]:
         for row in write.summary["deficits_top"][:TOP_SHOWN]
     ]
     heads = ("id", "account", "quantity", "price", "deficit", "fund", "ADL", "haircut", "unpaid")
-    return _table(f"largest deficits, and who paid them ({write.name})", heads, rows)
+    return table(f"largest deficits, and who paid them ({write.name})", heads, rows)
 
 
-def _victims(write: _Writer) -> list[str]:
+def _victims(write: Writer) -> list[str]:
     rows = [
         [
             write.who(row),
@@ -243,10 +253,10 @@ def _victims(write: _Writer) -> list[str]:
         for row in write.summary["adl_top"][:TOP_SHOWN]
     ]
     heads = ("victim", "side", "rank", "quantity", "price", "mark", "loss against mark", "PnL kept")
-    return _table(f"deleveraged, largest loss against the mark first ({write.name})", heads, rows)
+    return table(f"deleveraged, largest loss against the mark first ({write.name})", heads, rows)
 
 
-def _conservation(write: _Writer) -> list[str]:
+def _conservation(write: Writer) -> list[str]:
     summary = write.summary
     if not summary["conserved"]:
         return ["NOT conserved, or not checked."]
