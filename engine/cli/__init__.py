@@ -22,6 +22,7 @@ from engine.cli.fuzz import add_fuzz
 from engine.cli.interrupts import Interrupts
 from engine.cli.lab import add_lab
 from engine.cli.log import add_log
+from engine.cli.report import add_report
 from engine.cli.sim import add_sim
 from engine.cli.venues import add_venues
 from engine.cli.verify import add_verify
@@ -97,6 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_bench(verbs)
     add_lab(verbs)
     add_log(verbs)
+    add_report(verbs)
     inspect = verbs.add_parser("inspect", help="say what a tape holds")
     inspect.add_argument("tape", nargs="+", type=Path, metavar="TAPE", help="files or folders")
     inspect.add_argument(

@@ -28,9 +28,13 @@ def add_log(verbs: Any) -> None:
     log.add_argument(
         "--account", action="append", default=[], metavar="N", help="only of it, name or number; repeat for more"
     )
-    log.add_argument("--from", dest="since", metavar="T", help="from this time on: 2025-10-10T21:15:00 (UTC), or 30s in")
+    log.add_argument(
+        "--from", dest="since", metavar="T", help="from this time on: 2025-10-10T21:15:00 (UTC), or 30s in"
+    )
     log.add_argument("--to", dest="until", metavar="T", help="before this time")
-    log.add_argument("--names", choices=("tardis", "ccxt"), default="tardis", help="of the columns (default %(default)s)")
+    log.add_argument(
+        "--names", choices=("tardis", "ccxt"), default="tardis", help="of the columns (default %(default)s)"
+    )
     log.set_defaults(verb=run_log)
 
 

@@ -27,6 +27,7 @@ EVENT_FORMATS = ("npz", "parquet", "none")
 SUMMARY, REPORT, REPRODUCTION, MARKET = "summary.json", "report.txt", "reproduction.npz", "market.npz"
 LIQUIDATIONS = "liquidations.csv"
 OURS = {SUMMARY, REPORT, REPRODUCTION, MARKET, LIQUIDATIONS, "events.npz", "events.parquet"}
+OURS.add("report.html")  # added to a finished run (REP-001)
 COPY_BYTES = 1 << 22
 PARQUET_ROWS = 1 << 20
 

@@ -15,7 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import codes
-from engine.codes import ADL_FILL, BUY, DEFICIT, FUND_CREDIT, FUND_DEBIT, LIGHTS_RANK, LIQUIDATION_FILL, POLICIES, TAKEOVER
+from engine.codes import (
+    ADL_FILL,
+    BUY,
+    DEFICIT,
+    FUND_CREDIT,
+    FUND_DEBIT,
+    LIGHTS_RANK,
+    LIQUIDATION_FILL,
+    POLICIES,
+    TAKEOVER,
+)
 from engine.contract import MarketRules, value_of
 from engine.formulas.adl import lights_of_rank
 from engine.runs.read import RunRecord

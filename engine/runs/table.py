@@ -123,5 +123,7 @@ def _to_array(values: list[Any]) -> NDArray[Any]:
         return np.array([np.nan if value is None else float(value) for value in values])
     if None in values:
         whole = kinds <= {int}
-        return np.array([np.nan if v is None else v for v in values] if whole else ["" if v is None else v for v in values])
+        return np.array(
+            [np.nan if v is None else v for v in values] if whole else ["" if v is None else v for v in values]
+        )
     return np.array(values, np.int64 if kinds == {int} else None) if values else np.zeros(0)
