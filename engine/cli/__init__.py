@@ -299,6 +299,12 @@ def run_demo(options: argparse.Namespace) -> int:
         # Somebody's repository may be around us: what we leave in it is not for its history.
         (options.out.parent / ".gitignore").write_text("*\n", encoding="utf-8")
     _finish(run, options)
+    if run.folder:
+        from engine.report.page import PAGE, write_page
+
+        page = write_page([run.folder], run.folder / PAGE)
+        if not options.json:
+            print(f"report: {page}")
     return INTERRUPTED if options.interrupted else 0
 
 

@@ -75,7 +75,7 @@ def filter_log(run: "LoadedRun", table: "Table", options: argparse.Namespace) ->
         parse_time(text, first_ns, option) for text, option in ((options.since, "--from"), (options.until, "--to"))
     )
     times = run_times(table)
-    places = range(len(table))
+    places = list(range(len(table)))
     if options.market:
         places = [at for at in places if table.columns["symbol"][at] in options.market]
     if options.account:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import NamedTuple
 
-WIDTH, ROW, GAP, BAR = 760, 230, 10, 12
-LEFT, MIDDLE, RIGHT = 150, 374, 598  # of the three columns of bars
+WIDTH, ROW, GAP, BAR = 860, 230, 11, 12
+LEFT, MIDDLE, RIGHT = 200, 424, 648  # of the three columns of bars
 LEAST = 1.5  # a flow is never drawn thinner
 
 
@@ -54,11 +54,12 @@ def _ribbon(x0: float, y0: float, x1: float, y1: float, thick: float, kind: str,
     return f'<path class="flow flow-{kind}" d="{path}"><title>{escape(title)}</title></path>'
 
 
-def _total(flows: Sequence[Flow], at: int) -> dict[str, int]:
-    """Return what flows out of each source (0), or into each target (1), in the order they come."""
+def add_flows(flows: Sequence[Flow], *, by_target: bool) -> dict[str, int]:
+    """Return what flows into each target, or out of each source, in the order they come."""
     found: dict[str, int] = {}
     for flow in flows:
-        found[flow[at]] = found.get(flow[at], 0) + flow.amount
+        name = flow.target if by_target else flow.source
+        found[name] = found.get(name, 0) + flow.amount
     return found
 
 
@@ -74,7 +75,8 @@ def draw_flow(first: Sequence[Flow], second: Sequence[Flow], money: Callable[[in
 
     Source: REP-005.
     """
-    sources, payers, ends = _total(first, 0), _total(first, 1), _total(second, 1)
+    sources = add_flows(first, by_target=False)
+    payers, ends = (add_flows(flows, by_target=True) for flows in (first, second))
     total = max(sum(sources.values()), 1)
     scale = ROW / total
     columns = [
@@ -94,8 +96,7 @@ def draw_flow(first: Sequence[Flow], second: Sequence[Flow], money: Callable[[in
             title = f"{flow.source} → {flow.target}: {money(flow.amount)}"
             parts.append(_ribbon(source.x + BAR, y0, target.x, y1, thick, flow.kind, title))
     for place, nodes in enumerate(columns):
-        for node in nodes.values():
-            parts.append(_bar(node, money, is_left=place == 0))
+        parts += [_bar(node, money, is_left=place == 0) for node in nodes.values()]
     bottom = max(node.y + node.height for nodes in columns for node in nodes.values()) if sources else 0
     heads = ((LEFT + BAR, "end", "whose deficit"), (MIDDLE, "start", "paid by"), (RIGHT, "start", "whose money"))
     parts += [f'<text class="flow-head" x="{x}" y="10" text-anchor="{way}">{text}</text>' for x, way, text in heads]

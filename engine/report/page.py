@@ -18,12 +18,12 @@ ASSETS = Path(__file__).parent / "assets"
 PAGE = "report.html"
 SECTIONS: tuple[tuple[str, str, str, Callable[[RunView], str]], ...] = (
     ("price", "Price", "", RunView.write_prices),
-    ("depth", "Book depth", "What rested near the middle of the book.", RunView.write_depth),
+    ("depth", "Book depth", "What rested, by how far from the middle of the book.", RunView.write_depth),
     ("liquidations", "Liquidations", "", RunView.write_liquidations),
     ("fund", "Insurance fund", "", RunView.write_fund),
     ("debt", "Bad debt: who paid", "", RunView.write_flow),
     ("queue", "ADL queue, before and after", "", RunView.write_queues),
-    ("map", "Liquidation map", "", RunView.write_map),
+    ("map", "Liquidation map", "By how far the mark would have had to rise or fall.", RunView.write_map),
     ("interest", "Open interest", "", RunView.write_interest),
     ("signs", "Warning signs", "", RunView.write_signs),
     ("parameters", "Parameters and proof", "", RunView.write_parameters),
@@ -93,12 +93,13 @@ def compose_page(folders: Sequence[Path]) -> str:
     header = _place_beside(views, RunView.write_verdict)
     if len(views) > 1:
         header += _compare(views)
-    links = "".join(f'<li><a href="#{name}">{title}</a></li>' for name, title, *_ in SECTIONS)
-    body = "".join(
-        f'<section aria-labelledby="{name}"><h2 id="{name}">{title}</h2>'
-        f"{write_paragraph(lead, 'lead') if lead else ''}{_place_beside(views, write)}</section>"
-        for name, title, lead, write in SECTIONS
-    )
+    links = body = ""
+    for name, heading, lead, write in SECTIONS:
+        inner = _place_beside(views, write)
+        if inner:
+            links += f'<li><a href="#{name}">{heading}</a></li>'
+            first = write_paragraph(lead, "lead") if lead else ""
+            body += f'<section aria-labelledby="{name}"><h2 id="{name}">{heading}</h2>{first}{inner}</section>'
     title = "Stress report: " + ", ".join(labels)
     library, script = read_asset("uPlot.iife.min.js"), read_asset("report.js")
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src {_hash(library)} {_hash(script)}"
@@ -107,14 +108,15 @@ def compose_page(folders: Sequence[Path]) -> str:
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><meta name="generator" content="perp-engine {engine.__version__}">'
+        f'<meta name="color-scheme" content="light dark">'
+        f'<meta name="generator" content="perp-engine {engine.__version__}">'
         f"<title>{escape(title)}</title>"
         f"<style>{read_asset('uPlot.min.css')}\n{read_asset('report.css')}</style></head><body>"
         f'<a class="skip" href="#price">Skip to the charts</a><header><h1>{escape(title)}</h1>{header}'
         f'<nav aria-label="Sections"><ul>{links}</ul></nav></header><main>'
-        f'<noscript><p class="noscript">The charts need JavaScript; the tables below do not.</p></noscript>{body}</main>'
-        f"<footer><p>Made by perp-engine {engine.__version__} from its own events; nothing in this file is fetched from "
-        f"anywhere. Drag over a chart to zoom, double-click for the whole run.</p>"
+        f'<noscript><p class="noscript">The charts need JavaScript; the tables do not.</p></noscript>{body}</main>'
+        f"<footer><p>Made by perp-engine {engine.__version__} from its own events; nothing here is fetched. "
+        f"Drag over a chart to zoom, double-click for the whole run.</p>"
         f"<details><summary>Charts by uPlot 1.6.32</summary><p>{escape(notice)}</p></details></footer>"
         f'<script type="application/json" id="data">{embed_json({"pictures": canvas.pictures})}</script>'
         f"<script>{library}</script><script>{script}</script></body></html>\n"
@@ -122,10 +124,15 @@ def compose_page(folders: Sequence[Path]) -> str:
 
 
 def _place_beside(views: Sequence[RunView], write: Callable[[RunView], str]) -> str:
-    """Return a section of every run, beside each other where there is room."""
+    """Return a section of every run, beside each other where there is room; empty where no run has it."""
+    inner = [write(view) for view in views]
+    if not any(inner):
+        return ""
     if len(views) == 1:
-        return f'<div class="runs one"><div class="run">{write(views[0])}</div></div>'
-    parts = (f'<div class="run"><h3>{escape(view.label)}</h3>{write(view)}</div>' for view in views)
+        return f'<div class="runs one"><div class="run">{inner[0]}</div></div>'
+    parts = (
+        f'<div class="run"><h3>{escape(view.label)}</h3>{part}</div>' for view, part in zip(views, inner, strict=True)
+    )
     return f'<div class="runs">{"".join(parts)}</div>'
 
 

@@ -70,12 +70,14 @@ def draw_line(name: str, colour: str, ts_ns: Ints, values: NDArray[Any], first_n
     return {"name": name, "colour": colour, "x": x.tolist(), "y": values[kept].tolist(), "of": len(values), **more}
 
 
-def sum_by_instant(ts_ns: Ints, values: Ints) -> tuple[Ints, Ints]:
-    """Return each instant once, with the sum of its values."""
-    times, places = np.unique(ts_ns, return_inverse=True)
-    sums = np.zeros(len(times), np.int64)
-    np.add.at(sums, places, values)
-    return times, sums
+def draw_steps(name: str, colour: str, ts_ns: Ints, values: Ints, first_ns: int, last_ns: int) -> Picture:
+    """Return a series that stays at each value until the next, and at the last until the run ends."""
+    drawn = draw_line(name, colour, ts_ns, values, first_ns, style="step", width=2)
+    end = round((last_ns - first_ns) / NS, 6)
+    if end > drawn["x"][-1]:
+        drawn["x"].append(end)
+        drawn["y"].append(drawn["y"][-1])
+    return drawn
 
 
 def count_interest(events: Rows, market: int) -> tuple[Ints, Ints]:
@@ -151,9 +153,11 @@ def draw_prices(
     places = series["market"] == market if series else np.zeros(0, bool)
     found = []
     if "index_tick" in series:
-        ticks = series["index_tick"][places]
-        if ticks.any():
-            found.append(_price("index", "index", series["ts_ns"][places], ticks, first_ns, size))
+        places &= series["index_tick"] > 0  # 0: none yet
+        if places.any():
+            found.append(
+                _price("index", "index", series["ts_ns"][places], series["index_tick"][places], first_ns, size)
+            )
     if len(fills):
         found.append(_price("last", "last", fills["ts_ns"], fills["price_tick"], first_ns, size))
     if len(marks):
@@ -245,13 +249,9 @@ def draw_fund(run: RunRecord, events: Rows, fund: int) -> list[Picture]:
     if not len(rows):
         return []
     first_ns = int(run.summary["first_ns"])
-    balance = draw_line("balance", "fund", rows["ts_ns"], np.cumsum(amounts), first_ns, style="step", width=2)
+    last_ns = int(run.summary["last_ns"])
+    balance = draw_steps("balance", "fund", rows["ts_ns"], np.cumsum(amounts), first_ns, last_ns)
     balance["y"] = [round(count * unit, 2) for count in balance["y"]]
-    balance["x"].append(round((int(run.summary["last_ns"]) - first_ns) / NS, 6))
-    balance["y"].append(balance["y"][-1])
-    if balance["x"][-1] <= balance["x"][-2]:
-        balance["x"].pop()
-        balance["y"].pop()
     return [balance]
 
 
@@ -284,20 +284,20 @@ def draw_entries(run: RunRecord, events: Rows, fund: int) -> tuple[list[Picture]
 # ---------------------------------------------------------------- what was sampled
 
 DEPTH_ROWS = (
-    ("asks, 1 to 5 % away", "ask_5pct_lot", "ask_1pct_lot"),
-    ("asks within 1 %", "ask_1pct_lot", None),
-    ("bids within 1 %", "bid_1pct_lot", None),
-    ("bids, 1 to 5 % away", "bid_5pct_lot", "bid_1pct_lot"),
+    ("asks 1-5 %", "ask_5pct_lot", "ask_1pct_lot"),
+    ("asks 0-1 %", "ask_1pct_lot", None),
+    ("bids 0-1 %", "bid_1pct_lot", None),
+    ("bids 1-5 %", "bid_5pct_lot", "bid_1pct_lot"),
 )
 MAP_ROWS = (
-    ("shorts, rise of 5 to 10 %", "short_10pct_quote", "short_5pct_quote"),
-    ("shorts, 2 to 5 %", "short_5pct_quote", "short_2pct_quote"),
-    ("shorts, 1 to 2 %", "short_2pct_quote", "short_1pct_quote"),
-    ("shorts, up to 1 %", "short_1pct_quote", None),
-    ("longs, fall of up to 1 %", "long_1pct_quote", None),
-    ("longs, 1 to 2 %", "long_2pct_quote", "long_1pct_quote"),
-    ("longs, 2 to 5 %", "long_5pct_quote", "long_2pct_quote"),
-    ("longs, 5 to 10 %", "long_10pct_quote", "long_5pct_quote"),
+    ("shorts 5-10 %", "short_10pct_quote", "short_5pct_quote"),
+    ("shorts 2-5 %", "short_5pct_quote", "short_2pct_quote"),
+    ("shorts 1-2 %", "short_2pct_quote", "short_1pct_quote"),
+    ("shorts 0-1 %", "short_1pct_quote", None),
+    ("longs 0-1 %", "long_1pct_quote", None),
+    ("longs 1-2 %", "long_2pct_quote", "long_1pct_quote"),
+    ("longs 2-5 %", "long_5pct_quote", "long_2pct_quote"),
+    ("longs 5-10 %", "long_10pct_quote", "long_5pct_quote"),
 )
 SIGN_LINES = (
     ("ten largest positions", "top10_ppm", "mark"),

@@ -18,7 +18,7 @@ from engine.contract import value_of
 from engine.errors import DataError
 from engine.replay.timeline import Timeline
 from engine.report import Writer, count_noun, format_time
-from engine.report.flow import Flow, draw_flow, keep_largest
+from engine.report.flow import Flow, add_flows, draw_flow, keep_largest
 from engine.report.markup import Canvas, fold, list_tiles, write_paragraph, write_table
 from engine.report.queue import Queue, find_queues
 from engine.report.shape import (
@@ -31,10 +31,10 @@ from engine.report.shape import (
     draw_entries,
     draw_fund,
     draw_heat,
-    draw_line,
     draw_liquidations,
     draw_prices,
     draw_signs,
+    draw_steps,
     find_largest,
 )
 from engine.runs.logs import CLOSED_BY, describe_ranking
@@ -46,8 +46,8 @@ NS, MS = 1_000_000_000, 1_000_000
 FLOWS_MAX = 7
 ROWS_MAX = 60
 QUEUE_ROWS_MAX = 40
-NO_EVENTS = "This run kept no events (--events none): nothing to draw here."
-NO_SERIES = "This run kept no series of its book (series.npz): events alone do not hold what rested in it."
+NO_EVENTS = "the run kept no events (--events none)"
+NO_SERIES = "the run sampled none of it (series.npz), and events alone do not hold it"
 
 
 class RunView:
@@ -76,6 +76,12 @@ class RunView:
         self.series = read_series(folder)
         self.symbols = [market.symbol for market in self.run.markets]
         self.has_many = len(self.symbols) > 1
+        self.left_out: dict[str, list[str]] = {}  # why -> the sections that are not there
+
+    def leave_out(self, section: str, why: str) -> str:
+        """Return nothing, and note why a section is not there."""
+        self.left_out.setdefault(why, []).append(section)
+        return ""
 
     # ------------------------------------------------------------ words
 
@@ -117,8 +123,9 @@ class RunView:
         told, write = self.summary, self.write
         kind, word = judge(told)
         tiles = [
-            ("Fund", f"{write.amount(told['fund_start_quote'])} → {write.amount(told['fund_end_quote'])}", ""),
-            ("Lowest", write.amount(told["fund_low_quote"]), self.when(told["fund_low_ns"])),
+            ("Fund at the start", write.amount(told["fund_start_quote"]), ""),
+            ("Fund at its lowest", write.amount(told["fund_low_quote"]), self.when(told["fund_low_ns"])),
+            ("Fund at the end", write.amount(told["fund_end_quote"]), ""),
             ("Liquidated", write.amount(told["liquidated_quote"]), count_noun(told["liquidated_accounts"], "account")),
             ("Deficits", write.amount(told["deficit_quote"]), count_noun(told["deficits"], "deficit")),
             ("Paid by the fund", write.amount(told["paid_by_fund_quote"]), ""),
@@ -135,7 +142,7 @@ class RunView:
     def write_prices(self) -> str:
         """Return the price of each market with the bankruptcy prices of its largest liquidations."""
         if self.events is None:
-            return write_paragraph(NO_EVENTS)
+            return self.leave_out("price", NO_EVENTS)
         return "".join(self._write_price(market) for market in range(len(self.symbols)))
 
     def _write_price(self, market: int) -> str:
@@ -185,14 +192,13 @@ class RunView:
 
     def write_depth(self) -> str:
         """Return what rested near the middle over time, where the run sampled it (REP-003)."""
-        return self._write_heats(DEPTH_ROWS, "Book depth", NO_SERIES, "heat", is_lots=True)
+        return self._write_heats(DEPTH_ROWS, "Book depth", "heat", is_lots=True)
 
     def write_map(self) -> str:
         """Return what a move of the mark would have liquidated, where the run sampled it (REP-003)."""
-        missing = "This run kept no series of it (series.npz)."
-        return self._write_heats(MAP_ROWS, "What a move of the mark would have liquidated", missing, "risk")
+        return self._write_heats(MAP_ROWS, "What a move of the mark would have liquidated", "risk")
 
-    def _write_heats(self, bands: Any, title: str, missing: str, colour: str, *, is_lots: bool = False) -> str:
+    def _write_heats(self, bands: Any, title: str, colour: str, *, is_lots: bool = False) -> str:
         found = []
         for market, rules in enumerate(self.run.markets):
             unit = rules.lot_size if is_lots else Decimal(self.summary["assets"][0]["unit"])
@@ -210,7 +216,7 @@ class RunView:
             label = f"Heat map of {self.symbols[market]}: {title}, {len(rows)} bands over time"
             picture = self.picture([], name, **heat, colour=colour)
             found.append(self.canvas.draw(self.head(market, title), note, label, picture, table))
-        return "".join(found) or write_paragraph(missing)
+        return "".join(found) or self.leave_out(title, NO_SERIES)
 
     # ------------------------------------------------------------ liquidations and the fund
 
@@ -235,7 +241,9 @@ class RunView:
         """Return liquidations by second, longs up and shorts down."""
         lines = self._read_seconds()
         if not lines:
-            return write_paragraph("Nobody was liquidated." if self.events is not None else NO_EVENTS)
+            if self.events is None:
+                return self.leave_out("liquidations", NO_EVENTS)
+            return write_paragraph("Nobody was liquidated.")
         found = []
         for market, symbol in enumerate(self.symbols):
             drawn, width = draw_liquidations(self.run, lines, symbol)
@@ -262,7 +270,7 @@ class RunView:
     def write_fund(self) -> str:
         """Return each fund's balance, and its surpluses and deficits."""
         if self.events is None:
-            return write_paragraph(NO_EVENTS)
+            return self.leave_out("insurance fund", NO_EVENTS)
         return "".join(self._write_fund(fund) for fund in range(len(self.run.setup.funds)))
 
     def _write_fund(self, fund: int) -> str:
@@ -308,13 +316,15 @@ class RunView:
     def write_flow(self) -> str:
         """Return the ledger of bad debt as a flow picture, and as a table (REP-005)."""
         if self.events is None:
-            return write_paragraph(NO_EVENTS)
+            return self.leave_out("bad debt", NO_EVENTS)
         debts = self.events[self.events["kind"] == codes.DEFICIT]
         if not len(debts):
             return write_paragraph("There was no deficit.")
         first, second = self._list_flows(debts)
         write = self.write
-        sums = ", ".join(f"{payer} {write.amount(amount)}" for payer, amount in _add_up(first, 1).items())
+        sums = ", ".join(
+            f"{payer} {write.amount(amount)}" for payer, amount in add_flows(first, by_target=True).items()
+        )
         label = f"Who owed and who paid, in {write.name}: {sums}"
         rows = [[flow.source, flow.target, write.amount(flow.amount)] for flow in (*first, *second)]
         table = write_table(f"Flows of bad debt ({write.name})", ("from", "to", "amount"), rows, texts=(1,))
@@ -351,7 +361,7 @@ class RunView:
             named = {self.who(account): amount for account, amount in given.items()}
             for victim, amount in keep_largest(named, FLOWS_MAX, "{} other winners").items():
                 second.append(Flow(name, f"account {victim}" if victim.isdigit() else victim, kind, amount))
-        paid = _add_up(first, 1)
+        paid = add_flows(first, by_target=True)
         return first, [flow for flow in second if flow.source in paid]
 
     def _sum_adl(self) -> dict[int, int]:
@@ -373,7 +383,7 @@ class RunView:
     def write_queues(self) -> str:
         """Return the queue of winners before the first ADL and after the last (REP-004)."""
         if self.events is None:
-            return write_paragraph(NO_EVENTS)
+            return self.leave_out("ADL queue", NO_EVENTS)
         queues = find_queues(self.run, self.events)
         return "".join(map(self._write_queue, queues)) or write_paragraph("Nobody was deleveraged.")
 
@@ -430,13 +440,13 @@ class RunView:
     def write_interest(self) -> str:
         """Return open interest over time."""
         if self.events is None:
-            return write_paragraph(NO_EVENTS)
+            return self.leave_out("open interest", NO_EVENTS)
         found = []
         for market, rules in enumerate(self.run.markets):
             times, lots = count_interest(self.events, market)
             if not len(times):
                 continue
-            drawn = [draw_line("open interest", "mark", times, lots, self.first_ns, style="step")]
+            drawn = [draw_steps("open interest", "mark", times, lots, self.first_ns, self.last_ns)]
             drawn[0]["y"] = [round(count * float(rules.lot_size), 9) for count in drawn[0]["y"]]
             described = self.summary["markets"][market]
             start, end = (self.write.lots(market, described[f"open_interest_{when}_lot"]) for when in ("start", "end"))
@@ -459,7 +469,7 @@ class RunView:
                     label = f"{title} of {self.symbols[market]}, at the end: {ends} {unit}"
                     picture = self.picture(drawn, unit, zero=True)
                     found.append(self.canvas.draw(self.head(market, title), unit, label, picture, ""))
-        return "".join(found) or write_paragraph("This run kept no series of warning signs (series.npz).")
+        return "".join(found) or self.leave_out("warning signs", NO_SERIES)
 
     def write_parameters(self) -> str:
         """Return what the run was made from, and what proves it."""
@@ -484,7 +494,9 @@ class RunView:
             table += fold(
                 "Files it read", write_table("SHA-256 of inputs", ("role", "file", "SHA-256"), rows, texts=(1, 2))
             )
-        return table + fold("All parameters", f"<pre>{escape(json.dumps(told['parameters'], indent=2))}</pre>")
+        table += fold("All parameters", f"<pre>{escape(json.dumps(told['parameters'], indent=2))}</pre>")
+        reasons = (f"Left out: {', '.join(names)}: {why}." for why, names in self.left_out.items())
+        return table + "".join(map(write_paragraph, reasons))
 
 
 def judge(summary: dict[str, Any]) -> tuple[str, str]:
@@ -515,7 +527,7 @@ def find_seeds(tree: Any) -> list[int]:
 
 
 def draw_strip(queue: Queue, label: str) -> str:
-    """Return the queue as it stood before ADL as bars: first in line at the left, height by quantity, victims marked."""
+    """Return the queue as it stood before ADL as bars: first in line at the left, height by quantity."""
     most = max((place.qty_lot for place in queue.before), default=1)
     count = max(len(queue.before), 1)
     step = 1000 / count
@@ -536,13 +548,6 @@ def _sum_by(accounts: NDArray[Any], amounts: NDArray[Any]) -> dict[int, int]:
     found: dict[int, int] = {}
     for account, amount in zip(accounts.tolist(), amounts.tolist(), strict=True):
         found[account] = found.get(account, 0) + amount
-    return found
-
-
-def _add_up(flows: Sequence[Flow], at: int) -> dict[Any, int]:
-    found: dict[Any, int] = {}
-    for flow in flows:
-        found[flow[at]] = found.get(flow[at], 0) + flow.amount
     return found
 
 

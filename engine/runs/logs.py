@@ -269,7 +269,7 @@ def _name_columns(run: RunRecord, name: str) -> list[str]:
 def rename_as_ccxt(run: RunRecord, table: Table, name: str) -> Table:
     """Return liquidations as ccxt's `Liquidation`, ADL closes as its `ADL` of the victim (LOG-005).
 
-    `rank` is the lights the victim was shown, `percentage` its place in the queue from the front; `info` is our own row.
+    `rank` is the lights the victim was shown, `percentage` its place in the queue from the front, `info` our own row.
     """
     markets = {market.symbol: market for market in run.markets}
     rows = []
@@ -289,8 +289,8 @@ def rename_as_ccxt(run: RunRecord, table: Table, name: str) -> Table:
             rest |= {"contracts": row["amount"], "contractSize": size, "side": row["side"]}
         rows.append({**head, **time, **rest})
     keys = ("info", "symbol", "timestamp", "datetime")
-    own = ("rank", "rating", "percentage")
-    own = own if name == "adl" else ("price", "baseValue", "quoteValue", "contracts", "contractSize", "side")
+    closes = ("price", "baseValue", "quoteValue", "contracts", "contractSize", "side")
+    own = ("rank", "rating", "percentage") if name == "adl" else closes
     return Table({key: [row[key] for row in rows] for key in (*keys, *own)}, table.notes)
 
 

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
+from importlib import import_module
 from typing import Any
 
 import msgspec
@@ -77,7 +78,7 @@ class Table:
             Without pandas, which no extra of ours brings.
         """
         try:
-            import pandas
+            pandas: Any = import_module("pandas")
         except ImportError as error:
             raise MissingExtraError("to_pandas needs `pip install pandas`") from error
         frame = pandas.DataFrame(self.to_arrays())

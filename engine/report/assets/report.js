@@ -4,6 +4,7 @@
   const DATA = JSON.parse(document.getElementById("data").textContent);
   const root = document.documentElement;
   const plots = []; // {u, spec, box}
+  const DECADES = 3; // between the palest and the darkest cell of a heat map
   let ink = {};
 
   const NAMES = ["paper", "ink", "muted", "line", "mark", "index", "last", "loss", "fund", "adl", "cut", "unpaid",
@@ -24,22 +25,31 @@
     return digits.get(places).format(value);
   }
 
+  function decimals(step) { // how many a multiple of it needs
+    let places = 0;
+    while (places < 8 && Math.abs(step - Math.round(step)) > 1e-6) {
+      step *= 10;
+      places++;
+    }
+    return places;
+  }
+
   function short(value, step) {
     const size = Math.abs(value);
-    for (const [limit, name] of [[1e9, "bn"], [1e6, "m"], [1e4, "k"]]) {
-      if (size >= limit) {
-        const places = step ? Math.min(3, Math.max(0, Math.ceil(-Math.log10(step / limit) - 1e-9))) : 1;
+    // an axis names its numbers by its step, so that its labels stay alike
+    for (const [limit, name] of [[1e9, "bn"], [1e6, "m"], [1e3, "k"]]) {
+      if (step ? step >= limit / 10 && size >= limit : size >= limit * 10) {
+        const places = step ? decimals(step / limit) : 1;
         return plain(value / limit, places) + name;
       }
     }
-    const places = step ? Math.min(8, Math.max(0, Math.ceil(-Math.log10(step) - 1e-9))) : 2;
-    return plain(value, places);
+    return plain(value, step ? decimals(step) : 2);
   }
 
   function elapsed(seconds, step) {
     const sign = seconds < 0 ? "-" : "";
     const all = Math.abs(seconds);
-    if (step < 1 && all < 60) return sign + plain(all, Math.min(6, Math.ceil(-Math.log10(step) - 1e-9))) + " s";
+    if (step < 1 && all < 60) return sign + plain(all, decimals(step)) + " s";
     const whole = Math.round(all), pad = (n) => String(n).padStart(2, "0");
     const h = Math.floor(whole / 3600), m = Math.floor((whole % 3600) / 60), s = whole % 60;
     return sign + (h ? h + ":" + pad(m) + ":" + pad(s) : m + ":" + pad(s));
@@ -117,7 +127,6 @@
 
   function paintHeat(u, spec) {
     const { ctx } = u, right = u.bbox.left + u.bbox.width;
-    const most = Math.log1p(Math.max(spec.most, 1e-9));
     ctx.save();
     ctx.beginPath();
     ctx.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height);
@@ -131,7 +140,7 @@
         const value = spec.cells[row][at];
         if (!value) continue;
         const y0 = Math.round(u.valToPos(rows - row, "y", true)), y1 = Math.round(u.valToPos(rows - row - 1, "y", true));
-        ctx.globalAlpha = 0.05 + 0.95 * Math.log1p(value) / most;
+        ctx.globalAlpha = Math.max(0.08, 1 + Math.log10(value / spec.most) / DECADES);
         ctx.fillRect(x0, y0 + 1, Math.max(x1 - x0, 1), y1 - y0 - 2);
       }
     }
@@ -188,6 +197,7 @@
   function zoomAll(spec, low, high) {
     for (const other of plots) {
       if (other.spec.sync !== spec.sync) continue;
+      other.spec.view = [low, high];
       other.u.setScale("x", { min: low, max: high });
       other.reset.hidden = low <= 0 && high >= spec.span;
     }
@@ -196,6 +206,7 @@
   function build(box) {
     const spec = { ...DATA.pictures[box.dataset.picture] };
     const isHeat = spec.kind === "heat";
+    spec.view = [0, spec.span];
     if (isHeat) spec.most = Math.max(...spec.cells.map((row) => Math.max(...row)));
     const data = isHeat ? [spec.x, spec.x.map(() => 0)] : uPlot.join(spec.series.map((series) => [series.x, series.y]));
     const plot = { spec, box, said: box.parentElement.querySelector("output") };
@@ -215,13 +226,12 @@
       padding: [8, 12, 0, 0],
       legend: { show: false },
       cursor: { sync: { key: spec.sync }, y: false, drag: { x: true, y: false, setScale: false }, points: { show: !isHeat } },
-      scales: { x: { time: false, range: (u, low, high) => (u.isZoomed ? [low, high] : [0, spec.span]) }, y: { range: yRange(spec) } },
+      scales: { x: { time: false, range: () => spec.view }, y: { range: yRange(spec) } },
       axes: axes(spec),
       series: [{}, ...(isHeat ? [{ paths: () => null, points: { show: false } }] : spec.series.map(seriesOptions))],
       hooks,
     };
     plot.u = new uPlot(options, data, box);
-    plot.u.isZoomed = true;
     addKeys(plot);
     box.addEventListener("keydown", (event) => steer(plot, event));
     box.addEventListener("dblclick", () => zoomAll(spec, 0, spec.span));
@@ -243,7 +253,7 @@
     };
     if (spec.kind === "heat") {
       const ramp = element("span", "", keys, { class: "note" });
-      ramp.append("0 ");
+      ramp.append(short(spec.most / 10 ** DECADES) + " ");
       plot.ramp = element("span", "", ramp, { class: "ramp" });
       ramp.append(" " + short(spec.most) + " " + spec.unit + " (logarithmic)");
     } else {
