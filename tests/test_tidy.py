@@ -42,7 +42,7 @@ RINGS = (
     {"compiled"},  # the owner of the arrays
     {"exchange", "memory"},
     {"feeds", "fetch", "scenario"},
-    {"bench", "check", "fuzz", "lab", "replay", "sim", "sweep", "report"},
+    {"bench", "check", "fuzz", "lab", "replay", "runs", "sim", "sweep", "report"},
     {"cli", "serve"},
 )
 # The public names and `python -m engine`: they may import anything, and only the last ring imports them.

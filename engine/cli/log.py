@@ -52,6 +52,8 @@ def run_log(options: argparse.Namespace) -> int:
     table: Table = filter_log(run, getattr(run, options.log), options)
     if options.names == "ccxt":
         table = rename_as_ccxt(run.record, table, options.log)
+        if options.format == "csv":
+            del table.columns["info"]  # a whole row of ours
     sys.stdout.write(table.compose_csv() if options.format == "csv" else table.compose_jsonl())
     return 0
 

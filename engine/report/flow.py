@@ -7,6 +7,7 @@ from typing import NamedTuple
 WIDTH, ROW, GAP, BAR = 860, 230, 11, 12
 LEFT, MIDDLE, RIGHT = 200, 424, 648  # of the three columns of bars
 LEAST = 1.5  # a flow is never drawn thinner
+NAME_MAX = 20  # signs of a name; the whole of it is shown on hover
 
 
 class Flow(NamedTuple):
@@ -109,8 +110,10 @@ def draw_flow(first: Sequence[Flow], second: Sequence[Flow], money: Callable[[in
 def _bar(node: _Node, money: Callable[[int], str], *, is_left: bool) -> str:
     x, way = (node.x - 6, "end") if is_left else (node.x + BAR + 6, "start")
     y = node.y + node.height / 2 + 4
+    name = node.name if len(node.name) <= NAME_MAX else node.name[: NAME_MAX - 1] + "…"
     return (
         f'<rect class="flow-bar" x="{node.x}" y="{node.y:.1f}" width="{BAR}" height="{node.height:.1f}"/>'
-        f'<text x="{x}" y="{y:.1f}" text-anchor="{way}">{escape(node.name)} '
+        f'<text x="{x}" y="{y:.1f}" text-anchor="{way}"><title>{escape(node.name)}</title>'
+        f"{escape(name)} "
         f'<tspan class="flow-money">{escape(money(node.amount))}</tspan></text>'
     )

@@ -287,7 +287,7 @@ class RunView:
             self.count_points(balance),
             label,
             self.picture(balance, write.name, zero=True),
-            "",
+            _table_lines(f"Balance ({write.name})", balance),
         )
         if not entries:
             return found
@@ -452,9 +452,9 @@ class RunView:
             start, end = (self.write.lots(market, described[f"open_interest_{when}_lot"]) for when in ("start", "end"))
             label = f"Open interest of {rules.symbol}: {start} after the opening, {end} at the end"
             picture = self.picture(drawn, "quantity", zero=True)
-            found.append(
-                self.canvas.draw(self.head(market, "Open interest"), self.count_points(drawn), label, picture, "")
-            )
+            table = _table_lines("Open interest (quantity)", drawn)
+            title = self.head(market, "Open interest")
+            found.append(self.canvas.draw(title, self.count_points(drawn), label, picture, table))
         return "".join(found) or write_paragraph("Nobody held a position.")
 
     def write_signs(self) -> str:
@@ -468,7 +468,8 @@ class RunView:
                     ends = ", ".join(f"{each['name']} {each['y'][-1]:g}" for each in drawn)
                     label = f"{title} of {self.symbols[market]}, at the end: {ends} {unit}"
                     picture = self.picture(drawn, unit, zero=True)
-                    found.append(self.canvas.draw(self.head(market, title), unit, label, picture, ""))
+                    table = _table_lines(f"{title} ({unit})", drawn)
+                    found.append(self.canvas.draw(self.head(market, title), unit, label, picture, table))
         return "".join(found) or self.leave_out("warning signs", NO_SERIES)
 
     def write_parameters(self) -> str:
@@ -549,6 +550,19 @@ def _sum_by(accounts: NDArray[Any], amounts: NDArray[Any]) -> dict[int, int]:
     for account, amount in zip(accounts.tolist(), amounts.tolist(), strict=True):
         found[account] = found.get(account, 0) + amount
     return found
+
+
+def _table_lines(caption: str, drawn: Sequence[Picture]) -> str:
+    """Return where each line begins, its extremes and its end, as a table that opens on demand."""
+    rows = [
+        [each["name"], *(f"{number:,.6g}" if abs(number) < 1 else f"{number:,.2f}" for number in _ends(each["y"]))]
+        for each in drawn
+    ]
+    return fold("As a table", write_table(caption, ("line", "first", "lowest", "highest", "last"), rows))
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float, float, float]:
+    return values[0], min(values), max(values), values[-1]
 
 
 def _shorten(text: str) -> str:

@@ -300,7 +300,7 @@
     for (const plot of plots) {
       for (const [swatch, colour] of plot.swatches) swatch.style.background = ink[colour];
       if (plot.ramp) plot.ramp.style.background = `linear-gradient(to right, ${ink.paper}, ${ink[plot.spec.colour]})`;
-      plot.u.redraw(false, true);
+      plot.u.redraw(true, true);
     }
   }
 
