@@ -165,9 +165,9 @@ def test_rows_are_chosen_by_account_and_time(demo, capsys):
     _, between = read_csv(log(capsys, demo, "--adl", "--from", start, "--to", end))
     assert between == [row for row in rows if start <= row["datetime"] < end] != []
     first = load_run(demo).summary["first_ns"]
-    since = Decimal(int(rows[20]["timestamp"]) * 1000 - first) / NS
+    since = Decimal(int(rows[200]["timestamp"]) * 1000 - first) / NS
     _, late = read_csv(log(capsys, demo, "--adl", "--from", f"{since}s"))
-    assert late == [row for row in rows if row["datetime"] >= start] != rows
+    assert late == [row for row in rows if row["datetime"] >= end] != rows
     _, zoned = read_csv(log(capsys, demo, "--adl", "--to", "2025-03-03T08:59:49+01:00"))
     assert zoned == [row for row in rows if row["datetime"] < "2025-03-03T07:59:49"] != []
     _, here = read_csv(log(capsys, demo, "--adl", "--market", "BTCUSDT"))

@@ -16,7 +16,7 @@ from engine.cli import main
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "replay_data" / "synthetic_btc"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-QUIET = [
+QUIET = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -28,7 +28,7 @@ QUIET = [
     "--hide-scrollbars",
     "--enable-logging=stderr",
     "--virtual-time-budget=4000",
-]
+)
 # Names as a user's CSV may hold them.
 EVIL = (
     '<img src=x onerror="window.hacked=1">',
