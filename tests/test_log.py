@@ -151,7 +151,7 @@ def test_every_score_has_its_rule():
     assert set(SCORE_RULES) == set(POLICIES["adl_score"])
     for score, rule in SCORE_RULES.items():
         assert f"`{score}`" in read_rule(rule)
-    assert read_rule("NO-999") == ""
+    assert read_rule("no rule") == ""
 
 
 def test_rows_are_chosen_by_account_and_time(demo, capsys):

@@ -3,13 +3,13 @@
 import base64
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
 
-import engine
 from engine.errors import ConfigError
 from engine.report.markup import Canvas, embed_json, write_paragraph, write_table
 from engine.report.view import RunView
@@ -103,19 +103,20 @@ def compose_page(folders: Sequence[Path]) -> str:
     title = "Stress report: " + ", ".join(labels)
     library, script = read_asset("uPlot.iife.min.js"), read_asset("report.js")
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src {_hash(library)} {_hash(script)}"
+    version = sys.modules["engine"].__version__
     notice = " ".join(read_asset("uPlot.LICENSE").split())
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta name="color-scheme" content="light dark">'
-        f'<meta name="generator" content="perp-engine {engine.__version__}">'
+        f'<meta name="generator" content="perp-engine {version}">'
         f"<title>{escape(title)}</title>"
         f"<style>{read_asset('uPlot.min.css')}\n{read_asset('report.css')}</style></head><body>"
         f'<a class="skip" href="#price">Skip to the charts</a><header><h1>{escape(title)}</h1>{header}'
         f'<nav aria-label="Sections"><ul>{links}</ul></nav></header><main>'
         f'<noscript><p class="noscript">The charts need JavaScript; the tables do not.</p></noscript>{body}</main>'
-        f"<footer><p>Made by perp-engine {engine.__version__} from its own events; nothing here is fetched. "
+        f"<footer><p>Made by perp-engine {version} from its own events; nothing here is fetched. "
         f"Drag over a chart to zoom, double-click for the whole run.</p>"
         f"<details><summary>Charts by uPlot 1.6.32</summary><p>{escape(notice)}</p></details></footer>"
         f'<script type="application/json" id="data">{embed_json({"pictures": canvas.pictures})}</script>'
