@@ -427,6 +427,30 @@ def test_seeds_are_found_wherever_they_stand():
     assert find_seeds({"seed": 3, "populations": [{"seed": 7}, "book.csv", {"seed": 3}], "x": {"seed": None}}) == [3, 7]
 
 
+def test_two_markets_stand_under_each_other(tmp_path, capsys):
+    """Source: REP-001."""
+    text = (TAPE / "market.toml").read_text(encoding="utf-8")
+    other = text.replace('symbol = "BTCUSDT"', 'symbol = "ETHUSDT"\ninitial_mark = "3000"')
+    (tmp_path / "eth.toml").write_text(other)
+    rows = ["account,symbol,side,amount,entry_price,leverage,margin_mode"]
+    rows += ["1,BTCUSDT,long,20,60000,50,isolated", "1,ETHUSDT,short,30,3000,10,isolated"]
+    rows += ["2,BTCUSDT,short,5,60000,10,cross", "2,ETHUSDT,long,7,3000,10,cross"]
+    (tmp_path / "book.csv").write_text("\n".join(rows) + "\n")
+    told = ["replay", str(TAPE), "--market", str(TAPE / "market.toml"), "--market", str(tmp_path / "eth.toml")]
+    told += ["--population", str(tmp_path / "book.csv"), "--shock", str(TAPE / "shock.toml")]
+    assert main([*told, "--out", str(tmp_path / "run"), "--json"]) == 0
+    assert main(["report", str(tmp_path / "run")]) == 0
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "BTCUSDT: Open interest" in page
+    assert "ETHUSDT: Open interest" in page
+    lots = [
+        series["y"] for picture in pictures(page) for series in picture["series"] if series["name"] == "open interest"
+    ]
+    assert [y[-1] for y in lots] == [5.0, 30.0]
+    assert "ETHUSDT: no price moved." in page
+    capsys.readouterr()
+
+
 def test_a_simulated_run_has_a_report(tmp_path, capsys):
     """Source: REP-001, SIM-009."""
     folder = ROOT / "replay_data" / "simulated_btc"

@@ -262,8 +262,9 @@ def draw_entries(run: RunRecord, events: Rows, fund: int) -> tuple[list[Picture]
     unit = float(run.setup.asset_units[run.setup.fund_assets[fund]])
     markets = [place for place, rules in enumerate(run.setup.markets) if rules.fund == fund]
     kind = events["kind"]
-    debts = events[(kind == codes.DEFICIT) & np.isin(events["market"], [*markets, -1])]
+    debts = events[(kind == codes.DEFICIT) & np.isin(events["market"], markets)]
     credits = events[(kind == codes.FUND_CREDIT) & (events["other"] == fund)]
+    spent = events[(kind == codes.FUND_DEBIT) & (events["other"] == fund) & (events["order_id"] == 0)]
 
     def add(rows: Rows, name: str) -> Floats:
         places = np.clip((rows["ts_ns"].astype(np.int64) - first_ns) // width, 0, count - 1)
@@ -274,6 +275,7 @@ def draw_entries(run: RunRecord, events: Rows, fund: int) -> tuple[list[Picture]
     x = [round((at * width + width // 2) / NS, 6) for at in range(count)]
     down = [
         ("deficits paid by the fund", "loss", -add(debts, "other_amount_quote")),
+        ("losses and fees of the house", "last", -add(spent, "amount_quote")),
         ("by ADL", "adl", -add(debts, "fee_quote")),
         ("by haircut", "cut", -add(debts, "margin_quote")),
         ("unpaid", "unpaid", -add(debts, "other_margin_quote")),

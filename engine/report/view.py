@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from html import escape
 from pathlib import Path
@@ -20,7 +20,7 @@ from engine.replay.timeline import Timeline
 from engine.report import Writer, count_noun, format_time
 from engine.report.flow import Flow, add_flows, draw_flow, keep_largest
 from engine.report.markup import Canvas, fold, list_tiles, write_paragraph, write_table
-from engine.report.queue import Queue, find_queues
+from engine.report.queue import Place, Queue, find_queues
 from engine.report.shape import (
     DEPTH_ROWS,
     MAP_ROWS,
@@ -388,8 +388,29 @@ class RunView:
         return "".join(map(self._write_queue, queues)) or write_paragraph("Nobody was deleveraged.")
 
     def _write_queue(self, queue: Queue) -> str:
+        market, side = queue.market, "longs" if queue.side > 0 else "shorts"
+        victims = sum(place.account in queue.closed for place in queue.before)
+        text = (
+            f"{self.symbols[market]}: {count_noun(len(queue.before), 'winner')} among the {side} before the first ADL, "
+            f"{len(queue.after):,} after the last; {count_noun(len(queue.closed), 'victim')}, {victims:,} of them in "
+            "the queue as it first stood. Each bar is a winner, first in line on the left, its height its quantity, "
+            "the paler the fewer lights; victims are coloured."
+        )
+        most = max((place.qty_lot for place in (*queue.before, *queue.after)), default=1)
+        strips = ""
+        for word, places in (("before", queue.before), ("after", queue.after)):
+            label = f"{count_noun(len(places), 'winner')} {word}"
+            strips += write_paragraph(label) + draw_strip(places, queue.closed, most, label)
+        ranking = describe_ranking(self.run.setup.markets[market])
+        caption = f"{self.symbols[market]} {side}, ranked by {ranking['adl_score']} ({ranking['rule']}). "
+        table = self._table_queue(queue, caption + _say_shown(len(queue.before), QUEUE_ROWS_MAX, "places"))
+        formula = write_paragraph(f"{ranking['rule']}: {ranking['formula']}")
+        figure = f"<figure>{write_paragraph(text)}{strips}{fold('The queue as a table', table)}</figure>"
+        return figure + fold("The ranking formula in force", formula)
+
+    def _table_queue(self, queue: Queue, caption: str) -> str:
+        """Return the front of the queue before ADL, and where each stood after it."""
         write, market = self.write, queue.market
-        side = "longs" if queue.side > 0 else "shorts"
         after = {place.account: place for place in queue.after}
         rows, marked = [], []
         for at, place in enumerate(queue.before[:QUEUE_ROWS_MAX]):
@@ -400,40 +421,17 @@ class RunView:
                 [
                     f"{place.rank:,}",
                     self.who(place.account),
-                    "●" * place.lights + "○" * (5 - place.lights),
+                    show_lights(place.lights),
                     write.lots(market, place.qty_lot),
                     write.amount(place.gain_quote),
                     f"victim: {write.lots(market, closed)}" if closed else "",
-                    f"{now.rank:,}" if now else "left",
-                    "●" * now.lights + "○" * (5 - now.lights) if now else "",
+                    f"{now.rank:,}" if now else "not in it",
+                    show_lights(now.lights) if now else "",
                 ]
             )
-        ranking = describe_ranking(self.run.setup.markets[market])
-        caption = f"{self.symbols[market]} {side}, ranked by {ranking['adl_score']} ({ranking['rule']}). "
-        caption += _say_shown(len(queue.before), QUEUE_ROWS_MAX, "places")
-        heads = (
-            "rank",
-            "account",
-            "lights",
-            "quantity",
-            f"gain ({write.name})",
-            "closed by ADL",
-            "rank after",
-            "after",
-        )
-        victims = sum(place.account in queue.closed for place in queue.before)
-        text = (
-            f"{self.symbols[market]}: {count_noun(len(queue.before), 'winner')} among the {side} before the first ADL, "
-            f"{len(queue.after):,} after the last; {count_noun(len(queue.closed), 'victim')}, {victims:,} of them in "
-            "the queue as it first stood. Each bar is a winner, first in line on the left, its height its quantity; "
-            "victims are coloured."
-        )
-        table = write_table(caption, heads, rows, texts=(1, 2, 5), marked=marked)
-        formula = write_paragraph(f"{ranking['rule']}: {ranking['formula']}")
-        figure = (
-            f"<figure>{write_paragraph(text)}{draw_strip(queue, text)}{fold('The queue as a table', table)}</figure>"
-        )
-        return figure + fold("The ranking formula in force", formula)
+        gain = f"gain ({write.name})"
+        heads = ("rank", "account", "lights", "quantity", gain, "closed by ADL", "rank after", "lights after")
+        return write_table(caption, heads, rows, texts=(1, 2, 5, 7), marked=marked)
 
     # ------------------------------------------------------------ the rest
 
@@ -527,19 +525,22 @@ def find_seeds(tree: Any) -> list[int]:
     return list(dict.fromkeys(found))
 
 
-def draw_strip(queue: Queue, label: str) -> str:
-    """Return the queue as it stood before ADL as bars: first in line at the left, height by quantity."""
-    most = max((place.qty_lot for place in queue.before), default=1)
-    count = max(len(queue.before), 1)
-    step = 1000 / count
+def show_lights(lights: int) -> str:
+    """Return the lights of a candidate as signs and as a number."""
+    return "●" * lights + "○" * (5 - lights) + f" {lights}"
+
+
+def draw_strip(places: Sequence[Place], closed: Mapping[int, int], most: int, label: str) -> str:
+    """Return a queue as bars: first in line at the left, height by the root of the quantity."""
+    step = 1000 / max(len(places), 1)
     bars = ""
-    for at, place in enumerate(queue.before):
+    for at, place in enumerate(places):
         height = max(90 * (place.qty_lot / most) ** 0.5, 2)
-        kind = ' class="hit"' if place.account in queue.closed else ""
+        kind = f"l{place.lights}" + (" hit" if place.account in closed else "")
         size = f'width="{max(step * 0.86, 0.5):.2f}" height="{height:.1f}"'
-        bars += f'<rect{kind} x="{at * step:.2f}" y="{90 - height:.1f}" {size}/>'
+        bars += f'<rect class="{kind}" x="{at * step:.2f}" y="{90 - height:.1f}" {size}/>'
     return (
-        f'<svg class="strip" viewBox="0 0 1000 92" preserveAspectRatio="none" height="92" role="img" '
+        f'<svg class="strip" viewBox="0 0 1000 92" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(label)}">{bars}</svg>'
     )
 

@@ -5,6 +5,7 @@
   const root = document.documentElement;
   const plots = []; // {u, spec, box}
   const DECADES = 3; // between the palest and the darkest cell of a heat map
+  const Y_WIDTH = 94; // of the labels on the left: charts of one run stand under each other
   let ink = {};
 
   const NAMES = ["paper", "ink", "muted", "line", "mark", "index", "last", "loss", "fund", "adl", "cut", "unpaid",
@@ -186,10 +187,10 @@
       grid: { stroke: () => ink.line, width: 1 }, ticks: { stroke: () => ink.line, width: 1, size: 5 } };
     const x = { ...look, size: 34, space: 70, values: (u, at, axis, space, step) => at.map((v) => elapsed(v, step)) };
     if (spec.kind !== "heat") {
-      return [x, { ...look, size: 66, values: (u, at, axis, space, step) => at.map((v) => short(v, step)) }];
+      return [x, { ...look, size: (u) => (u.width < 480 ? 58 : Y_WIDTH), values: (u, at, axis, space, step) => at.map((v) => short(v, step)) }];
     }
     const count = spec.rows.length;
-    const y = { ...look, size: 104, grid: { show: false }, ticks: { show: false },
+    const y = { ...look, size: Y_WIDTH, grid: { show: false }, ticks: { show: false },
       splits: () => spec.rows.map((_, row) => row + 0.5), values: () => spec.rows.map((_, row) => spec.rows[count - 1 - row]) };
     return [x, y];
   }
