@@ -132,7 +132,8 @@ def test_json_is_the_summary(demo):
     assert not CONTRACT - set(summary)
     assert summary["conserved"] is True
     assert summary["checks"] > 1
-    assert {entry.name for entry in out.iterdir()} == {"summary.json", "report.txt", "events.npz"}
+    files = {"summary.json", "report.txt", "report.html", "events.npz", "liquidations.csv"}
+    assert {entry.name for entry in out.iterdir()} == files
 
 
 def test_the_demo_is_what_was_recorded(demo):

@@ -219,10 +219,13 @@ def test_a_run_without_any_has_columns_still(tmp_path, demo, capsys):
     ]
     assert main(quiet) == 0
     capsys.readouterr()
+    page = (ROOT / "engine" / "docs" / "formats.md").read_text(encoding="utf-8")
+    told = page.split("## Logs")[1].split("## Tapes")[0]
     for name in ("liquidations", "adl", "deficits", "fund"):
         empty = log(capsys, out, f"--{name}").splitlines()
         full = log(capsys, demo, f"--{name}").splitlines()
         assert empty[1:] == full[1:2]
+        assert not [column for column in empty[1].split(",") if f"`{column}`" not in told]
 
 
 # ---------------------------------------------------------------- by hand
