@@ -332,6 +332,19 @@ def test_the_queue_before_is_the_one_the_engine_walked(demo):
     assert [place.lights for place in queue.before] == sorted((place.lights for place in queue.before), reverse=True)
 
 
+def test_a_queue_without_winners_is_said(tmp_path, capsys):
+    """All are long against the outside, which is in no queue.  Source: REP-004, ADL-002."""
+    rows = ["account,symbol,side,amount,entry_price,leverage,margin_mode"]
+    rows += [f"a{number},BTCUSDT,long,{30 + number},60000,50,cross" for number in range(40)]
+    (tmp_path / "book.csv").write_text("\n".join(rows) + "\n")
+    told = ["replay", str(TAPE), "--market", str(TAPE / "market.toml"), "--shock", str(TAPE / "shock.toml")]
+    assert main([*told, "--population", str(tmp_path / "book.csv"), "--out", str(tmp_path / "run"), "--json"]) == 0
+    capsys.readouterr()
+    page = compose_page([tmp_path / "run"])
+    assert "BTCUSDT: ADL began among the shorts, and nobody was in the queue." in page
+    assert "No fund at the start" in page
+
+
 def test_the_page_marks_the_victims(demo):
     """Source: REP-004."""
     page = compose_page([demo])
@@ -417,7 +430,7 @@ def test_a_verdict_is_more_than_a_colour():
     assert judge(told) == ("ok", "The fund survived")
     assert judge({**told, "adl_fills": 1})[0] == "dry"
     assert judge({**told, "fund_dry_ns": 1}) == ("dry", "The fund ran dry")
-    assert judge({**told, "fund_dry_ns": 1, "fund_start_quote": 0}) == ("dry", "No fund: winners paid")
+    assert judge({**told, "fund_dry_ns": 1, "fund_start_quote": 0}) == ("dry", "No fund at the start")
     assert judge({**told, "unpaid_quote": 1}) == ("bad", "Insolvent")
     assert judge({**told, "fault": "x"}) == ("bad", "Broken off")
 

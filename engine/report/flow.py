@@ -99,10 +99,12 @@ def draw_flow(first: Sequence[Flow], second: Sequence[Flow], money: Callable[[in
     for place, nodes in enumerate(columns):
         parts += [_bar(node, money, is_left=place == 0) for node in nodes.values()]
     bottom = max(node.y + node.height for nodes in columns for node in nodes.values()) if sources else 0
+    width = WIDTH if ends else RIGHT
     heads = ((LEFT + BAR, "end", "whose deficit"), (MIDDLE, "start", "paid by"), (RIGHT, "start", "whose money"))
-    parts += [f'<text class="flow-head" x="{x}" y="10" text-anchor="{way}">{text}</text>' for x, way, text in heads]
+    shown = heads if ends else heads[:2]
+    parts += [f'<text class="flow-head" x="{x}" y="10" text-anchor="{way}">{text}</text>' for x, way, text in shown]
     return (
-        f'<svg class="flows" viewBox="0 0 {WIDTH} {bottom + 16:.0f}" role="img" aria-label="{escape(label)}">'
+        f'<svg class="flows" viewBox="0 0 {width} {bottom + 16:.0f}" role="img" aria-label="{escape(label)}">'
         f"{''.join(parts)}</svg>"
     )
 

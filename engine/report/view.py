@@ -389,6 +389,8 @@ class RunView:
 
     def _write_queue(self, queue: Queue) -> str:
         market, side = queue.market, "longs" if queue.side > 0 else "shorts"
+        if not queue.before and not queue.closed:
+            return write_paragraph(f"{self.symbols[market]}: ADL began among the {side}, and nobody was in the queue.")
         victims = sum(place.account in queue.closed for place in queue.before)
         text = (
             f"{self.symbols[market]}: {count_noun(len(queue.before), 'winner')} among the {side} before the first ADL, "
@@ -505,7 +507,7 @@ def judge(summary: dict[str, Any]) -> tuple[str, str]:
     if summary["unpaid_quote"]:
         return "bad", "Insolvent"
     if summary["fund_dry_ns"] is not None:
-        return "dry", "The fund ran dry" if summary["fund_start_quote"] else "No fund: winners paid"
+        return "dry", "The fund ran dry" if summary["fund_start_quote"] else "No fund at the start"
     if summary["adl_fills"]:
         return "dry", "The fund survived; winners were deleveraged"
     return "ok", "The fund survived"
