@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from engine.contract import load_market as load_market
     from engine.exchange import Capacity as Capacity
     from engine.exchange import Exchange as Exchange
+    from engine.runs.load import load_run as load_run
 
 __version__ = "0.1.0"
-__all__ = ["Capacity", "Exchange", "Market", "commands", "load_market"]
+__all__ = ["Capacity", "Exchange", "Market", "commands", "load_market", "load_run"]
 
 _HOMES = {"Capacity": "exchange", "Exchange": "exchange", "Market": "contract", "load_market": "contract"}
+_HOMES["load_run"] = "runs"
 
 
 def __getattr__(name: str) -> Any:

@@ -128,8 +128,7 @@ class CompiledEngine:
     @state.setter
     def state(self, state: State) -> None:
         """Take other arrays; the kernels' view of the old ones goes with them."""
-        self._state = state
-        self._box: Any = None
+        self._state, self._box = state, None
 
     @property
     def box(self) -> Any:

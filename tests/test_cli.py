@@ -133,13 +133,8 @@ def test_json_is_the_summary(demo):
     assert not CONTRACT - set(summary)
     assert summary["conserved"] is True
     assert summary["checks"] > 1
-    assert {entry.name for entry in out.iterdir()} == {
-        "summary.json",
-        "report.txt",
-        "events.npz",
-        "liquidations.csv",
-        "series.npz",
-    }
+    files = {"summary.json", "report.txt", "report.html", "events.npz", "liquidations.csv", "series.npz"}
+    assert {entry.name for entry in out.iterdir()} == files
 
 
 def test_the_demo_is_what_was_recorded(demo):

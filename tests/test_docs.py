@@ -52,11 +52,11 @@ def test_the_example_runs_and_prints_what_it_says():
 
 
 def test_the_demo_prints_what_the_readme_quotes(tmp_path, capsys):
-    """Every line but the two that hang on the machine: how long it took, and where it wrote."""
+    """Every line but the three that hang on the machine: how long it took, and where it wrote."""
     assert main(["demo", "--out", str(tmp_path / "demo"), "--events", "none"]) == 0
     printed = capsys.readouterr().out.splitlines()
     quoted = blocks(README, "text")[0].splitlines()
-    own = re.compile(r".* commands/s\)$|run directory: ")
+    own = re.compile(r".* commands/s\)$|run directory: |report: ")
     assert [line for line in quoted if not own.match(line)] == [line for line in printed if not own.match(line)]
     assert len(quoted) == len(printed)
 

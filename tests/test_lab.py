@@ -13,10 +13,10 @@ import pytest
 from engine import codes
 from engine.cli import compile_kernels, main
 from engine.lab import metrics
-from engine.lab.compare import open_run, read_events
 from engine.lab.oct10 import POLICIES, count_once, read_waves
 from engine.lab.policies import rank_by
 from engine.lab.waves import WaveReader
+from engine.runs import open_run, read_events
 
 ROOT = Path(__file__).resolve().parents[1]
 SUMS = ("deficit_quote", "paid_by_fund_quote", "paid_by_adl_quote", "paid_by_haircut_quote", "unpaid_quote")

@@ -81,7 +81,22 @@ def test_the_wheel_holds_only_the_package(archives):
     assert tops == {"engine", f"perp_engine-{PROJECT['version']}.dist-info"}
 
 
-@pytest.mark.parametrize("name", ["engine/__init__.py", "engine/py.typed", "engine/docs/spec.md"])
+ASSETS = "engine/report/assets"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "engine/__init__.py",
+        "engine/py.typed",
+        "engine/docs/spec.md",
+        f"{ASSETS}/uPlot.iife.min.js",
+        f"{ASSETS}/uPlot.min.css",
+        f"{ASSETS}/uPlot.LICENSE",
+        f"{ASSETS}/report.js",
+        f"{ASSETS}/report.css",
+    ],
+)
 def test_the_wheel_holds(archives, name):
     wheel, _ = archives
     assert name in wheel

@@ -24,6 +24,8 @@ from engine.cli.fetch import add_fetch
 from engine.cli.fuzz import add_fuzz
 from engine.cli.interrupts import INTERRUPTED, Interrupts
 from engine.cli.lab import add_lab
+from engine.cli.log import add_log
+from engine.cli.report import add_report
 from engine.cli.sim import add_sim
 from engine.cli.stress import add_stress
 from engine.cli.tape import add_tape
@@ -97,6 +99,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_venues(verbs)
     add_bench(verbs)
     add_lab(verbs)
+    add_log(verbs)
+    add_report(verbs)
     add_attack(verbs)
     add_tape(verbs)
     warm = verbs.add_parser("warm", help="compile every kernel now")
@@ -330,6 +334,12 @@ def run_demo(options: argparse.Namespace) -> int:
         # Somebody's repository may be around us: what we leave in it is not for its history.
         (options.out.parent / ".gitignore").write_text("*\n", encoding="utf-8")
     _finish(run, options)
+    if run.folder:
+        from engine.report.page import PAGE, write_page
+
+        page = write_page([run.folder], run.folder / PAGE)
+        if not options.json:
+            print(f"report: {page}")
     return INTERRUPTED if options.interrupted else 0
 
 

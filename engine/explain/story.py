@@ -15,9 +15,9 @@ from engine.audit.books import Stand
 from engine.codes import PPM
 from engine.contract import Setup, value_of
 from engine.errors import ConfigError, DataError, InvariantError
-from engine.lab.compare import RunRecord, open_run, read_events
 from engine.lab.waves import score_stand
 from engine.reference.scores import compute_score
+from engine.runs.read import RunRecord, open_run, read_events
 
 Rows = NDArray[np.void]
 Row = dict[str, Any]

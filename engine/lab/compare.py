@@ -1,106 +1,21 @@
 """Runs and policies side by side: the papers' table, from a run directory's own events."""
 
-import json
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import msgspec
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from engine.codes import POLICIES
-from engine.contract import Market, Setup, build_setup
-from engine.errors import ConfigError, DataError, InvariantError, MissingExtraError
+from engine.contract import Setup
+from engine.errors import ConfigError, DataError, InvariantError
 from engine.lab import metrics
 from engine.lab.policies import BY_LOTS, BY_MONEY, FAIREST, divide
 from engine.lab.waves import Totals, Wave, WaveReader
-from engine.layout import EVENT
-from engine.units import parse_decimal
+from engine.runs.read import RunRecord, open_run, read_events
 
-Rows = NDArray[np.void]
 Burdens = list[list[Fraction]]  # per wave, per winner, in money
 
 RUN = "run"  # the row of what happened
-
-
-class RunRecord(NamedTuple):
-    """A run directory as the lab reads it."""
-
-    folder: Path
-    summary: dict[str, Any]
-    setup: Setup
-
-
-def open_run(folder: Path) -> RunRecord:
-    """Read a run directory's summary, and the markets in it.
-
-    Raises
-    ------
-    DataError
-        If there is no summary, or not one of ours.
-    ConfigError
-        If its markets are none.
-
-    Source: LAB-013, CLI-001.
-    """
-    path = folder / "summary.json"
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        parameters = summary["parameters"]
-        given = parameters["markets"] if "markets" in parameters else [parameters["market"]]  # of a simulated market
-        markets = msgspec.convert(given, list[Market])
-        parse_decimal(summary["assets"][0]["unit"])
-    except (OSError, ValueError, KeyError, IndexError, TypeError, msgspec.ValidationError) as error:
-        raise DataError(path, None, None, f"expected the summary of a run: {error}") from error
-    return RunRecord(folder, summary, build_setup(markets, str(path)))
-
-
-def read_events(folder: Path) -> Iterator[Rows]:
-    """Yield the events a run directory keeps.
-
-    Raises
-    ------
-    DataError
-        If it keeps none (`--events none`), or they are not EVENT records.
-    MissingExtraError
-        If they are Parquet and polars is not installed.
-
-    Source: LAB-013.
-    """
-    packed, table = folder / "events.npz", folder / "events.parquet"
-    if packed.exists():
-        try:
-            with np.load(packed, allow_pickle=False) as found:
-                rows = found["events"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(packed, None, None, f"expected the events of a run: {error}") from error
-        if rows.dtype != EVENT or rows.ndim != 1:
-            raise DataError(packed, None, "events", f"expected EVENT records, got {rows.dtype}")
-        yield rows
-    elif table.exists():
-        yield from _read_parquet(table)
-    else:
-        raise DataError(folder, None, None, "expected events.npz or events.parquet: run with --events npz")
-
-
-def _read_parquet(path: Path) -> Iterator[Rows]:
-    """Yield the events of a Parquet file, cut where a command ends."""
-    try:
-        import polars
-    except ImportError as error:
-        raise MissingExtraError(f"{path} needs `pip install 'perp-engine[parquet]'`") from error
-    names = EVENT.names or ()
-    try:
-        frame = polars.read_parquet(path, columns=list(names))
-        rows = np.zeros(len(frame), EVENT)
-        for name in names:
-            rows[name] = frame[name].to_numpy()
-    except (OSError, ValueError, TypeError, polars.exceptions.PolarsError) as error:
-        raise DataError(path, None, None, f"expected the events of a run: {error}") from error
-    yield rows
 
 
 def find_waves(run: RunRecord, gap_ns: int, horizon_ns: int = 0) -> tuple[list[Wave], Totals]:

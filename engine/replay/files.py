@@ -25,6 +25,7 @@ SUMMARY, REPORT, REPRODUCTION, MARKET = "summary.json", "report.txt", "reproduct
 LIQUIDATIONS, ACCOUNTS = "liquidations.csv", "accounts.csv"
 OURS = {SUMMARY, REPORT, REPRODUCTION, MARKET, LIQUIDATIONS, ACCOUNTS, "events.npz", "events.parquet"}
 OURS |= {"series.npz", "series.parquet"}
+OURS.add("report.html")  # added to a finished run (REP-001)
 PARQUET_ROWS = 1 << 20
 
 

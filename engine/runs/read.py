@@ -1,0 +1,141 @@
+"""A run directory read back: its summary, its markets, its events, its series."""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.contract import Market, Setup, build_setup
+from engine.errors import DataError, MissingExtraError
+from engine.layout import EVENT
+from engine.units import parse_decimal
+
+Rows = NDArray[np.void]
+
+
+class RunRecord(NamedTuple):
+    """A run directory as its summary describes it."""
+
+    folder: Path
+    summary: dict[str, Any]
+    setup: Setup
+    markets: tuple[Market, ...]
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Return the names of accounts that the summary tells: those among its largest deficits and closes."""
+        rows = (*self.summary["adl_top"], *self.summary["deficits_top"], self.summary["worst_slippage"] or {})
+        return {row["account"]: str(row["name"]) for row in rows if "name" in row}
+
+
+def open_run(folder: Path) -> RunRecord:
+    """Read a run directory's summary, and the markets in it.
+
+    Raises
+    ------
+    DataError
+        If there is no summary, or not one of ours.
+    ConfigError
+        If its markets are none.
+
+    Source: LAB-013, CLI-001.
+    """
+    path = folder / "summary.json"
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        told = summary["parameters"]
+        given = told["markets"] if "markets" in told else [told["market"]]  # a simulated run has one
+        markets = msgspec.convert(given, tuple[Market, ...])
+        parse_decimal(summary["assets"][0]["unit"])
+    except (OSError, ValueError, KeyError, IndexError, TypeError, msgspec.ValidationError) as error:
+        raise DataError(path, None, None, f"expected the summary of a run: {error}") from error
+    return RunRecord(folder, summary, build_setup(markets, str(path)), markets)
+
+
+def read_events(folder: Path) -> Iterator[Rows]:
+    """Yield the events a run directory keeps.
+
+    Raises
+    ------
+    DataError
+        If it keeps none (`--events none`), or they are not EVENT records.
+    MissingExtraError
+        If they are Parquet and polars is not installed.
+
+    Source: LAB-013.
+    """
+    packed, table = folder / "events.npz", folder / "events.parquet"
+    if packed.exists():
+        rows = _read_member(packed, "events")
+        if rows.dtype != EVENT or rows.ndim != 1:
+            raise DataError(packed, None, "events", f"expected EVENT records, got {rows.dtype}")
+        yield rows
+    elif table.exists():
+        yield from _read_parquet(table)
+    else:
+        raise DataError(folder, None, None, "expected events.npz or events.parquet: run with --events npz")
+
+
+def _read_member(path: Path, name: str) -> NDArray[Any]:
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            rows: NDArray[Any] = found[name]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(path, None, None, f"expected the {name} of a run: {error}") from error
+    return rows
+
+
+def _read_parquet(path: Path) -> Iterator[Rows]:
+    """Yield the events of a Parquet file, cut where a command ends."""
+    try:
+        import polars
+    except ImportError as error:
+        raise MissingExtraError(f"{path} needs `pip install 'perp-engine[parquet]'`") from error
+    names = EVENT.names or ()
+    try:
+        frame = polars.read_parquet(path, columns=list(names))
+        rows = np.zeros(len(frame), EVENT)
+        for name in names:
+            rows[name] = frame[name].to_numpy()
+    except (OSError, ValueError, TypeError, polars.exceptions.PolarsError) as error:
+        raise DataError(path, None, None, f"expected the events of a run: {error}") from error
+    yield rows
+
+
+def read_series(folder: Path) -> dict[str, NDArray[Any]]:
+    """Return what a run sampled while it ran, a column per name: warning signs, or a simulated market's steps.
+
+    Columns in the order they were kept; empty where a run kept none.  Rows are by time, then `market`.
+
+    Raises
+    ------
+    DataError, MissingExtraError
+        As of `read_events`.
+
+    Source: REP-003.
+    """
+    signs, frame, steps = folder / "series.npz", folder / "series.parquet", folder / "market.npz"
+    if frame.exists():
+        try:
+            import polars
+        except ImportError as error:
+            raise MissingExtraError(f"{frame} needs `pip install 'perp-engine[parquet]'`") from error
+        try:
+            found = polars.read_parquet(frame)
+            columns = {name: found[name].to_numpy() for name in found.columns if name != "symbol"}
+        except (OSError, ValueError, polars.exceptions.PolarsError) as error:
+            raise DataError(frame, None, None, f"expected the series of a run: {error}") from error
+    elif signs.exists() or steps.exists():
+        rows = _read_member(signs if signs.exists() else steps, "series")
+        columns = {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names or ()}
+    else:
+        return {}
+    if "ts_ns" not in columns:
+        raise DataError(folder, None, "series", f"expected a column ts_ns, got {', '.join(columns) or 'none'}")
+    columns.setdefault("market", np.zeros(len(columns["ts_ns"]), np.int64))
+    return columns

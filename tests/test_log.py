@@ -1,0 +1,369 @@
+"""`perp log` and `load_run`: what became of whom, exact, filtered, under the names others use."""
+
+import csv
+import io
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import engine
+from engine.cli import compile_kernels, main
+from engine.codes import ADL_FILL, LIQUIDATION_FILL, POLICIES, TAKEOVER
+from engine.contract import Market, Tier, build_setup
+from engine.layout import EVENT
+from engine.runs import RunRecord, Table, load_run
+from engine.runs.logs import SCORE_RULES, build_log, format_ns, read_rule, rename_as_ccxt
+
+ROOT = Path(__file__).resolve().parents[1]
+TAPE = ROOT / "replay_data" / "synthetic_btc"
+TARDIS = ["exchange", "symbol", "timestamp", "local_timestamp", "id", "side", "price", "amount"]
+TIERS = (Tier(floor=Decimal(0), initial=Decimal("0.01"), maintenance=Decimal("0.005")),)
+NS = 1_000_000_000
+T0 = 1_700_000_000 * NS
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    compile_kernels()
+    folder = tmp_path_factory.mktemp("log") / "demo"
+    assert main(["demo", "--out", str(folder), "--json"]) == 0
+    return folder
+
+
+def read_csv(text):
+    """Return the notes and rows of a log in CSV."""
+    lines = text.splitlines()
+    notes = [line for line in lines if line.startswith("#")]
+    return notes, list(csv.DictReader(io.StringIO("\n".join(lines[len(notes) :]))))
+
+
+def log(capsys, *arguments):
+    assert main(["log", *map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+def total(rows, name):
+    return sum((Decimal(row[name]) for row in rows), Decimal(0))
+
+
+# ---------------------------------------------------------------- against the summary, to the unit
+
+
+def test_the_deficits_add_up_to_the_summary(demo, capsys):
+    """Source: LOG-001, LOG-002, EVT-002."""
+    told = load_run(demo).summary
+    _, rows = read_csv(log(capsys, demo, "--deficits"))
+    unit = Decimal(told["assets"][0]["unit"])
+    assert len(rows) == told["deficits"]
+    for name in ("paid_by_fund", "paid_by_adl", "paid_by_haircut", "unpaid"):
+        assert total(rows, name) == told[f"{name}_quote"] * unit
+    assert total(rows, "deficit") == told["deficit_quote"] * unit
+    first, *_ = (row for row in rows if int(row["id"]) == told["deficits_top"][0]["id"])
+    assert int(first["account"]) == told["deficits_top"][0]["account"]
+    assert Decimal(first["deficit"]) == told["deficits_top"][0]["deficit_quote"] * unit
+
+
+def test_the_liquidations_add_up_to_the_summary(demo, capsys):
+    """Source: LOG-001."""
+    told = load_run(demo).summary
+    _, rows = read_csv(log(capsys, demo, "--liquidations"))
+    unit = Decimal(told["assets"][0]["unit"])
+    for how in ("book", "adl", "takeover"):
+        assert (
+            total([row for row in rows if row["closed_by"] == how], "notional")
+            == told[f"liquidated_{how}_quote"] * unit
+        )
+    assert {row["side"] for row in rows} == {"sell"}  # only longs were liquidated
+    assert list(rows[0])[:8] == TARDIS
+
+
+def test_adl_adds_up_to_the_summary(demo, capsys):
+    """What victims gave up is what ADL paid, what they gained stands beside it.  Source: LOG-001, ADL-006."""
+    told = load_run(demo).summary
+    _, rows = read_csv(log(capsys, demo, "--adl"))
+    unit = Decimal(told["assets"][0]["unit"])
+    losses = [Decimal(row["loss_against_mark"]) for row in rows]
+    assert sum(loss for loss in losses if loss > 0) == told["paid_by_adl_quote"] * unit
+    assert -sum(loss for loss in losses if loss < 0) == told["adl_gain_quote"] * unit
+    assert len({row["victim"] for row in rows}) == told["adl_victims"]
+    top = told["adl_top"][0]
+    (row,) = (row for row in rows if Decimal(row["loss_against_mark"]) == top["loss_quote"] * unit)
+    assert (int(row["victim"]), int(row["rank"]), int(row["queue"])) == (top["account"], top["rank"], top["queue"])
+    assert row["victim_side"] == "short"
+    assert row["lights"] == "5"
+
+
+def test_the_fund_ends_where_the_summary_says(demo, capsys):
+    """Source: LOG-001, LOG-004."""
+    told = load_run(demo).summary
+    unit = Decimal(told["assets"][0]["unit"])
+    _, rows = read_csv(log(capsys, demo, "--fund"))
+    assert Decimal(rows[0]["amount"]) == told["fund_start_quote"] * unit
+    assert rows[0]["kind"] == "deposit"
+    assert Decimal(rows[-1]["balance"]) == told["fund_end_quote"] * unit
+    assert min(Decimal(row["balance"]) for row in rows) == told["fund_low_quote"] * unit
+    balance = Decimal(0)
+    for row in rows:
+        balance += Decimal(row["amount"])
+        assert Decimal(row["balance"]) == balance
+    _, late = read_csv(log(capsys, demo, "--fund", "--from", "29s"))
+    assert late == rows[-len(late) :]
+    assert len(late) < len(rows)
+
+
+# ---------------------------------------------------------------- formats, choice of rows
+
+
+@pytest.mark.parametrize("name", ["liquidations", "adl", "deficits", "fund"])
+def test_both_formats_say_the_same_exactly(demo, capsys, name):
+    """Source: LOG-002, LOG-003."""
+    notes, rows = read_csv(log(capsys, demo, f"--{name}"))
+    head, *objects = (
+        json.loads(line, parse_float=Decimal)
+        for line in log(capsys, demo, f"--{name}", "--format", "jsonl").splitlines()
+    )
+    assert len(notes) == len(head["notes"]) == 1
+    assert list(rows[0])[:8] == TARDIS
+    assert len(rows) == len(objects) > 100
+    for row, found in zip(rows, objects, strict=True):
+        assert list(row) == list(found)
+        for key, value in found.items():
+            text = "" if value is None else str(value)
+            same = Decimal(row[key]) == value if isinstance(value, Decimal) else row[key] == text
+            assert same, (key, row[key], value)
+    assert "." in str(objects[-1]["amount"])
+
+
+def test_the_formula_in_force_stands_before_the_rows(demo, capsys):
+    """Source: LOG-003, ADL-003."""
+    (note,), _ = read_csv(log(capsys, demo, "--adl"))
+    assert main(["docs", "ADL-003"]) == 0
+    rule = " ".join(capsys.readouterr().out.split()).removeprefix("**ADL-003** ")
+    assert note.endswith(f"formula: {rule}")
+    assert "symbol: BTCUSDT; adl_score: bitmex; adl_allocation: queue; adl_trigger: fund_empty" in note
+
+
+def test_every_score_has_its_rule():
+    """Source: LOG-003."""
+    assert set(SCORE_RULES) == set(POLICIES["adl_score"])
+    for score, rule in SCORE_RULES.items():
+        assert f"`{score}`" in read_rule(rule)
+    assert read_rule("no rule") == ""
+
+
+def test_rows_are_chosen_by_account_and_time(demo, capsys):
+    """Source: LOG-004."""
+    _, rows = read_csv(log(capsys, demo, "--adl"))
+    victim = rows[40]["victim"]
+    _, mine = read_csv(log(capsys, demo, "--adl", "--account", victim))
+    assert mine == [row for row in rows if victim in (row["account"], row["victim"])] != []
+    start, end = rows[20]["datetime"], rows[200]["datetime"]
+    assert start < end
+    _, between = read_csv(log(capsys, demo, "--adl", "--from", start, "--to", end))
+    assert between == [row for row in rows if start <= row["datetime"] < end] != []
+    first = load_run(demo).summary["first_ns"]
+    since = Decimal(int(rows[200]["timestamp"]) * 1000 - first) / NS
+    _, late = read_csv(log(capsys, demo, "--adl", "--from", f"{since}s"))
+    assert late == [row for row in rows if row["datetime"] >= end] != rows
+    _, zoned = read_csv(log(capsys, demo, "--adl", "--to", "2025-03-03T08:59:49+01:00"))
+    assert zoned == [row for row in rows if row["datetime"] < "2025-03-03T07:59:49"] != []
+    _, here = read_csv(log(capsys, demo, "--adl", "--market", "BTCUSDT"))
+    assert here == rows
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "said"),
+    [
+        (["--adl", "--market", "ETHUSDT"], 5, "--market: unknown 'ETHUSDT', the run has: BTCUSDT"),
+        (["--adl", "--from", "noon"], 5, "--from: expected a time like 2025-10-10T21:15:00 or 30s, got 'noon'"),
+        (["--fund", "--names", "ccxt"], 5, "--names ccxt: ccxt has names for liquidations and adl only, not for fund"),
+    ],
+)
+def test_bad_requests_are_refused(demo, capsys, more, status, said):
+    """Source: LOG-004, LOG-005, CLI-002."""
+    assert main(["log", str(demo), *more]) == status
+    assert said in capsys.readouterr().err
+
+
+def test_what_is_no_run_is_refused(tmp_path, capsys):
+    """Source: LOG-001, CLI-002."""
+    assert main(["log", str(tmp_path), "--adl"]) == 4
+    assert "expected the summary of a run" in capsys.readouterr().err
+    market, out = TAPE / "market.toml", tmp_path / "quiet"
+    quiet = ["replay", str(TAPE), "--market", str(market), "--until-seq", "9", "--events", "none", "--json"]
+    assert main([*quiet, "--out", str(out)]) == 0
+    capsys.readouterr()
+    assert main(["log", str(out), "--adl"]) == 4
+    assert "run with --events npz" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["log", str(out)])
+    assert stop.value.code == 2
+
+
+def test_a_run_without_any_has_columns_still(tmp_path, demo, capsys):
+    """Source: LOG-001."""
+    out = tmp_path / "quiet"
+    quiet = [
+        "replay",
+        str(TAPE),
+        "--market",
+        str(TAPE / "market.toml"),
+        "--until-seq",
+        "9",
+        "--json",
+        "--out",
+        str(out),
+    ]
+    assert main(quiet) == 0
+    capsys.readouterr()
+    page = (ROOT / "engine" / "docs" / "formats.md").read_text(encoding="utf-8")
+    told = page.split("## Logs")[1].split("## Tapes")[0]
+    for name in ("liquidations", "adl", "deficits", "fund"):
+        empty = log(capsys, out, f"--{name}").splitlines()
+        full = log(capsys, demo, f"--{name}").splitlines()
+        assert empty[1:] == full[1:2]
+        assert not [column for column in empty[1].split(",") if f"`{column}`" not in told]
+
+
+# ---------------------------------------------------------------- by hand
+
+
+def record(market):
+    summary = {"assets": [{"name": market.settle, "unit": format(market.quote_unit, "f")}], "first_ns": T0}
+    summary |= {"adl_top": [{"account": 7, "name": "Ada"}], "deficits_top": [], "worst_slippage": None}
+    return RunRecord(Path("run"), summary, build_setup([market]), (market,))
+
+
+def event(kind, **fields):
+    row = np.zeros(1, EVENT)
+    row["kind"], row["ts_ns"], row["seq"] = kind, T0 + 1_234_567_891, 5
+    for name, value in fields.items():
+        row[name] = value
+    return row
+
+
+def linear():
+    return Market(symbol="BTCUSDT", tick_size=Decimal("0.1"), lot_size=Decimal("0.001"), tiers=TIERS)
+
+
+def inverse():
+    """One contract is 100 dollars; money is bitcoin in units of 1e-8."""
+    size = {"tick_size": Decimal("0.1"), "lot_size": Decimal(1), "contract_size": Decimal(100)}
+    return Market(symbol="BTCUSD", settle="BTC", quote_unit=Decimal("0.00000001"), kind="inverse", tiers=TIERS, **size)
+
+
+def test_a_fill_a_takeover_and_a_close_by_hand():
+    """2 lots of 0.001 at 50,000.0 are 100 USDT, 10 units short of B.  Source: LOG-001."""
+    run = record(linear())
+    shared = {
+        "account": 3,
+        "side": -1,
+        "qty_lot": 2,
+        "price_tick": 500_000,
+        "mark_tick": 500_100,
+        "bankruptcy_tick": 500_200,
+    }
+    rows = np.concatenate(
+        [
+            event(LIQUIDATION_FILL, other=0, amount_quote=-10, order_id=4, **shared),
+            event(TAKEOVER, other=-1, amount_quote=20, **shared),
+            event(ADL_FILL, other=7, amount_quote=100_040_000, other_amount_quote=12, rank=2, count=9, **shared),
+        ]
+    )
+    found = list(build_log(run, rows, "liquidations").rows())
+    assert [row["closed_by"] for row in found] == ["book", "takeover", "adl"]
+    assert [row["counterparty"] for row in found] == ["outside", "house", "Ada"]
+    assert [row["notional"] for row in found] == [Decimal(100), Decimal(100), Decimal("100.04")]
+    assert [row["surplus"] for row in found] == [Decimal("-0.00001"), Decimal("-0.00002"), 0]
+    assert found[0]["timestamp"] == 1_700_000_001_234_567
+    assert found[0]["datetime"] == "2023-11-14T22:13:21.234567891Z" == format_ns(T0 + 1_234_567_891)
+    assert [row["deficit_id"] for row in found] == [4, None, None]
+    (adl,) = build_log(run, rows, "adl").rows()
+    # sold to the short at 50,020 where the mark says 50,010: it gives up 0.02 USDT
+    assert (adl["victim_name"], adl["victim_side"], adl["loss_against_mark"]) == ("Ada", "short", Decimal("0.02"))
+    assert (adl["rank"], adl["queue"], adl["lights"]) == (2, 9, 5)
+
+
+def test_lights_by_quantity_are_not_told():
+    """They hang on the whole queue, which the event does not hold.  Source: LOG-001, ADL-028."""
+    market = linear()
+    import msgspec
+
+    market = msgspec.structs.replace(market, adl=msgspec.structs.replace(market.adl, lights="quantity"))
+    row = event(ADL_FILL, account=3, other=7, side=-1, qty_lot=2, price_tick=5, mark_tick=5, rank=2, count=9)
+    assert build_log(record(market), row, "adl").columns["lights"] == [None]
+
+
+def test_ccxt_names_of_both_kinds_of_contract():
+    """Source: LOG-005."""
+    row = event(LIQUIDATION_FILL, account=3, side=1, qty_lot=2, price_tick=500_000, mark_tick=500_000)
+    for market, symbol, base, quote in (
+        (linear(), "BTC/USDT:USDT", Decimal("0.002"), Decimal(100)),
+        (inverse(), "BTCUSD", Decimal("0.004"), Decimal(200)),
+    ):
+        run = record(market)
+        (found,) = rename_as_ccxt(run, build_log(run, row, "liquidations"), "liquidations").rows()
+        assert (found["symbol"], found["baseValue"], found["quoteValue"]) == (symbol, base, quote)
+        assert found["timestamp"] == 1_700_000_001_234
+        assert found["datetime"] == "2023-11-14T22:13:21.234Z"
+        assert (found["side"], found["contractSize"]) == ("buy", market.contract_size)
+        assert found["info"]["account"] == 3
+    close = event(ADL_FILL, account=3, other=7, side=-1, qty_lot=2, price_tick=5, mark_tick=5, rank=1, count=8)
+    run = record(linear())
+    (found,) = rename_as_ccxt(run, build_log(run, close, "adl"), "adl").rows()
+    assert (found["rank"], found["rating"], found["percentage"]) == (5, None, Decimal("12.5"))
+
+
+def test_ccxt_names_on_the_command_line(demo, capsys):
+    """Source: LOG-005."""
+    _, rows = read_csv(log(capsys, demo, "--liquidations", "--names", "ccxt"))
+    assert "info" not in rows[0]
+    assert Decimal(rows[0]["price"]) * Decimal(rows[0]["contracts"]) == Decimal(rows[0]["quoteValue"])
+    _, first, *_ = log(capsys, demo, "--adl", "--names", "ccxt", "--format", "jsonl").splitlines()
+    assert {"info", "symbol", "rank", "rating", "percentage", "timestamp", "datetime"} == set(json.loads(first))
+
+
+# ---------------------------------------------------------------- notebooks
+
+
+def test_load_run_gives_tables(demo):
+    """Source: LOG-004."""
+    run = engine.load_run(demo)
+    assert len(run.deficits) == run.summary["deficits"]
+    assert len(run.events) == run.summary["events"]
+    arrays = run.deficits.to_arrays()
+    assert arrays["deficit"].dtype == np.float64
+    assert arrays["account"].dtype == np.int64
+    assert arrays["deficit"].sum() == pytest.approx(run.summary["deficit_quote"] / 1e6)
+    assert np.isnan(run.fund.to_arrays()["price"]).all()
+    assert run.series == {}
+    assert run.summary["verdict"] in run._repr_html_()
+    assert "10 of 928 rows" in run.deficits._repr_html_()
+
+
+def test_load_run_gives_frames(demo):
+    """Source: LOG-004."""
+    polars = pytest.importorskip("polars", reason="polars is not installed")
+    frame = engine.load_run(demo).adl.to_polars()
+    assert frame["timestamp"].dtype == polars.Datetime("us", "UTC")
+    assert str(frame["timestamp"][0]) == "2025-03-03 07:59:48.500000+00:00"
+    assert frame.height == 363
+
+
+def test_to_pandas_names_what_is_missing(demo, monkeypatch):
+    """Source: LOG-004, CLI-002."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(engine.errors.MissingExtraError, match="pip install pandas"):
+        engine.load_run(demo).adl.to_pandas()
+
+
+def test_a_table_escapes_what_it_shows():
+    """Source: LOG-004, REP-006."""
+    shown = Table({"name": ["<b>&"], "none": [None]})._repr_html_()
+    assert "<b>" not in shown
+    assert "&lt;b&gt;&amp;" in shown
