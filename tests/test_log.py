@@ -339,7 +339,8 @@ def test_load_run_gives_tables(demo):
     assert arrays["account"].dtype == np.int64
     assert arrays["deficit"].sum() == pytest.approx(run.summary["deficit_quote"] / 1e6)
     assert np.isnan(run.fund.to_arrays()["price"]).all()
-    assert run.series == {}
+    assert len(run.series["ts_ns"]) == run.summary["samples"]
+    assert run.series["mark_tick"][-1] == run.summary["markets"][0]["mark_last_tick"]
     assert run.summary["verdict"] in run._repr_html_()
     assert "10 of 928 rows" in run.deficits._repr_html_()
 

@@ -393,9 +393,13 @@ def test_a_series_without_the_columns_draws_nothing():
     assert draw_heat({"market": np.zeros(1), "ts_ns": np.zeros(1)}, 0, (("a", "b", None),), 0, 1.0) is None
 
 
-def test_what_is_left_out_is_said(demo):
+def test_what_is_left_out_is_said(demo, tmp_path):
     """Source: REP-003."""
-    page = compose_page([demo])
+    assert 'id="depth"' in compose_page([demo])
+    bare = tmp_path / "bare"
+    shutil.copytree(demo, bare)
+    (bare / "series.npz").unlink()
+    page = compose_page([bare])
     assert "the run sampled none of it (series.npz), and events alone do not hold it" in page
     assert 'id="depth"' not in page
 

@@ -38,7 +38,7 @@ from engine.report.shape import (
     find_largest,
 )
 from engine.runs.logs import CLOSED_BY, describe_ranking
-from engine.runs.read import open_run, read_events, read_series
+from engine.runs.read import open_run, read_events, read_series, read_steps
 
 Rows = NDArray[np.void]
 
@@ -74,6 +74,7 @@ class RunView:
         kept = any((folder / name).exists() for name in ("events.npz", "events.parquet"))
         self.events: Rows | None = np.concatenate(list(read_events(folder))) if kept else None
         self.series = read_series(folder)
+        self.steps = read_steps(folder)  # of a simulated market: finer than what was sampled
         self.symbols = [market.symbol for market in self.run.markets]
         self.has_many = len(self.symbols) > 1
         self.left_out: dict[str, list[str]] = {}  # why -> the sections that are not there
@@ -155,7 +156,7 @@ class RunView:
                 f"{self.who(row['account'])}, {side} {write.lots(market, row['qty_lot'])}, bankrupt at "
                 f"{write.price(market, row['bankruptcy_tick'])}, closed at {write.price(market, row['price_tick'])}"
             )
-        drawn = draw_prices(self.run, self.events, self.series, market, largest)
+        drawn = draw_prices(self.run, self.events, self.steps or self.series, market, largest)
         if not drawn:
             return write_paragraph(f"{self.symbols[market]}: no price moved.")
         described = self.summary["markets"][market]

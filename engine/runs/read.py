@@ -108,7 +108,7 @@ def _read_parquet(path: Path) -> Iterator[Rows]:
 
 
 def read_series(folder: Path) -> dict[str, NDArray[Any]]:
-    """Return what a run sampled while it ran, a column per name: warning signs, or a simulated market's steps.
+    """Return the warning signs a run sampled while it ran (SIGN-001), a column per name.
 
     Columns in the order they were kept; empty where a run kept none.  Rows are by time, then `market`.
 
@@ -119,7 +119,7 @@ def read_series(folder: Path) -> dict[str, NDArray[Any]]:
 
     Source: REP-003.
     """
-    signs, frame, steps = folder / "series.npz", folder / "series.parquet", folder / "market.npz"
+    signs, frame = folder / "series.npz", folder / "series.parquet"
     if frame.exists():
         try:
             import polars
@@ -130,12 +130,34 @@ def read_series(folder: Path) -> dict[str, NDArray[Any]]:
             columns = {name: found[name].to_numpy() for name in found.columns if name != "symbol"}
         except (OSError, ValueError, polars.exceptions.PolarsError) as error:
             raise DataError(frame, None, None, f"expected the series of a run: {error}") from error
-    elif signs.exists() or steps.exists():
-        rows = _read_member(signs if signs.exists() else steps, "series")
-        columns = {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names or ()}
+    elif signs.exists():
+        return _read_rows(signs)
     else:
         return {}
+    return _complete(folder, columns)
+
+
+def read_steps(folder: Path) -> dict[str, NDArray[Any]]:
+    """Return what stood at each step of a simulated market (SIM-003), a column per name; empty for other runs.
+
+    Raises
+    ------
+    DataError
+        If they cannot be read.
+
+    Source: REP-003.
+    """
+    steps = folder / "market.npz"
+    return _read_rows(steps) if steps.exists() else {}
+
+
+def _read_rows(path: Path) -> dict[str, NDArray[Any]]:
+    rows = _read_member(path, "series")
+    return _complete(path, {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names or ()})
+
+
+def _complete(path: Path, columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     if "ts_ns" not in columns:
-        raise DataError(folder, None, "series", f"expected a column ts_ns, got {', '.join(columns) or 'none'}")
+        raise DataError(path, None, "series", f"expected a column ts_ns, got {', '.join(columns) or 'none'}")
     columns.setdefault("market", np.zeros(len(columns["ts_ns"]), np.int64))
     return columns
