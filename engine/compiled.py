@@ -495,15 +495,53 @@ class CompiledEngine:
         return {name: array for name, array in self.state._asdict().items() if name not in scratch}
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Take over dumped arrays, as copies: those of an engine that goes on are its own."""
+        """Take over dumped arrays, as copies: those of an engine that goes on are its own.
+
+        Raises
+        ------
+        ConfigError
+            If one is missing, of another type, or not as long as the others and the markets make it: kernels index
+            without looking.
+        """
         fresh = self.state._asdict()
         taken = {}
         for name in self.dump():
-            if name not in arrays or arrays[name].dtype != fresh[name].dtype:
+            if name not in arrays or arrays[name].dtype != fresh[name].dtype or arrays[name].ndim != 1:
                 raise ConfigError(f"snapshot: array '{name}' is missing or of another format")
             taken[name] = np.array(arrays[name], order="C")
-        self.state = self.state._replace(**taken)
+        state = self.state._replace(**taken)
+        wanted = {name: len(array) for name, array in fresh.items()} | self._count_grown(state)
+        for name, array in taken.items():
+            if len(array) != wanted[name]:
+                raise ConfigError(f"snapshot: array '{name}' has {len(array)} rows, expected {wanted[name]}")
+        self.state = state
         self._fit_domains()
+
+    def _count_grown(self, state: State) -> dict[str, int]:
+        """Return how long the arrays that grow have to be where accounts, positions and orders are as long as here."""
+        accounts, positions, orders = (
+            max(len(array), len(own))
+            for array, own in (
+                (state.accounts, self.state.accounts),
+                (state.positions, self.state.positions),
+                (state.orders, self.state.orders),
+            )
+        )
+        wallets = accounts * len(self.setup.assets)
+        leaves, pages = _count_slots(orders + positions, len(self.state.pages))
+        return {
+            "accounts": accounts,
+            "positions": positions,
+            "orders": orders,
+            "wallets": wallets,
+            "idmap": len(_make_idmap(orders)),
+            "leaf_masks": leaves,
+            "levels": LEAF_TICKS * leaves,
+            "page_masks": pages,
+            "page_leaves": LEAVES * pages,
+            "uneasy": wallets + positions,
+            "resting": 2 * (wallets + positions) if can_rest(self.setup) else 0,
+        }
 
 
 def _columns(rows: Rows, *names: str) -> NDArray[np.int64]:

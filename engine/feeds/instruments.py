@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+import msgspec
 
 from engine.contract import DEFAULT_PRICE_MAX_TICK, Market
 from engine.errors import DataError
@@ -17,6 +19,9 @@ FINE_DECIMALS = 9  # of mark, index and last prices, which are finer than a tick
 RATE_PER_ONE = 10**12  # funding rates
 INTEREST_PER_ONE = 10**6  # open interest
 GUESSED_DECIMALS = 9  # of instruments nobody gave a market for
+DECIMALS_MAX = 18  # of their units: 64 bits hold no count of finer ones
+# A number of a message that becomes part of a row: what is longer is no id of any venue, and no row holds it.
+Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 SAMPLES_MAX = 20  # faults that are kept with their place
 
 
@@ -87,7 +92,11 @@ class RescaleError(Exception):
 
 
 class GuessCache(UnitCache):
-    """The same where the unit is a guess: a text it does not fit asks for another."""
+    """The same where the unit is a guess: a text it does not fit asks for another.
+
+    Only the guess itself is given up for a larger number; a unit that some text needs becomes finer and never coarser
+    again, so that the asking ends, and what it cannot hold is refused.  Source: FEED-071.
+    """
 
     def __init__(self, name: tuple[str, str], place: int, decimals: int, least: int) -> None:
         super().__init__(Decimal(1).scaleb(-decimals), least, COUNT_MAX)
@@ -97,11 +106,16 @@ class GuessCache(UnitCache):
         """Count a text, or ask for a finer or coarser unit."""
         number = parse_decimal(text)
         exponent = number.normalize().as_tuple().exponent
-        used = -exponent if isinstance(exponent, int) else 0
-        if used > self.decimals and number * 10**used < COUNT_MAX:
+        used = max(-exponent, 0) if isinstance(exponent, int) else 0
+        if used > DECIMALS_MAX:
+            raise ValueError(f"expected at most {DECIMALS_MAX} decimals, got {text}")
+        if self.decimals < used:
+            # the guess can be given up: a unit that is needed must not look like it
+            wanted = used + (used == GUESSED_DECIMALS)
+            if 0 <= number * 10**wanted < COUNT_MAX:
+                raise RescaleError(self.name, self.place, wanted)
+        if self.decimals == GUESSED_DECIMALS > used and number * 10**self.decimals >= COUNT_MAX > number * 10**used:
             raise RescaleError(self.name, self.place, used)
-        if used < self.decimals and number * 10**self.decimals >= COUNT_MAX > number * 10 ** max(used, 0):
-            raise RescaleError(self.name, self.place, max(used, 0))
         return super().__missing__(text)
 
 

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from engine.errors import DataError
+from engine.feeds.block import STAMP_MAX
 from engine.feeds.columns import read_texts
 from engine.feeds.instruments import Findings, Instrument, Instruments, number_id
 from engine.feeds.orders import ROWS_PER_BLOCK, OrderBook, OrderError, drop_fault
@@ -62,7 +63,7 @@ class Message(msgspec.Struct):
     """A snapshot where it has sides, else an update."""
 
     sequence: str
-    timestamp: int
+    timestamp: Annotated[int, msgspec.Meta(ge=0, le=STAMP_MAX // NS_PER_MS)]
     bids: list[Resting] | None = None
     asks: list[Resting] | None = None
     trade_updates: list[Trade] | None = None

@@ -20,7 +20,7 @@ from engine.feeds.captures import (
     count_side,
     sniff_capture,
 )
-from engine.feeds.instruments import Findings, Instrument, Instruments, number_id
+from engine.feeds.instruments import Findings, Instrument, Instruments, Int64, number_id
 from engine.feeds.tape import Format, Head, Records, TapeFile
 
 OURS = re.compile(rb'"arg":\s*\{"channel":\s*"[\w-]+"|wss://ws\w*\.okx\.com')
@@ -47,8 +47,8 @@ class _Book(msgspec.Struct):
     bids: list[list[str]]
     ts: str
     checksum: int | None = None
-    seqId: int | None = None
-    prevSeqId: int | None = None
+    seqId: Int64 | None = None
+    prevSeqId: Int64 | None = None
 
 
 class _Trade(msgspec.Struct):

@@ -1,19 +1,18 @@
 """Runs and policies side by side: the papers' table, from a run directory's own events."""
 
 import json
-import zipfile
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.codes import POLICIES
-from engine.contract import Market, Setup, build_setup
+from engine.contract import Setup, build_setup, convert_markets
 from engine.errors import ConfigError, DataError, InvariantError, MissingExtraError
+from engine.files import ARCHIVE_BYTES_MAX, JSON_BYTES_MAX, check_parquet_rows, read_arrays, read_text, refuse_parquet
 from engine.lab import metrics
 from engine.lab.policies import BY_LOTS, BY_MONEY, FAIREST, divide
 from engine.lab.waves import Totals, Wave, WaveReader
@@ -48,10 +47,10 @@ def open_run(folder: Path) -> RunRecord:
     """
     path = folder / "summary.json"
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        markets = msgspec.convert(summary["parameters"]["markets"], list[Market])
+        summary = json.loads(read_text(path, JSON_BYTES_MAX))
+        markets = convert_markets(summary["parameters"]["markets"])
         parse_decimal(summary["assets"][0]["unit"])
-    except (OSError, ValueError, KeyError, IndexError, TypeError, msgspec.ValidationError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise DataError(path, None, None, f"expected the summary of a run: {error}") from error
     return RunRecord(folder, summary, build_setup(markets, str(path)))
 
@@ -70,11 +69,7 @@ def read_events(folder: Path) -> Iterator[Rows]:
     """
     packed, table = folder / "events.npz", folder / "events.parquet"
     if packed.exists():
-        try:
-            with np.load(packed, allow_pickle=False) as found:
-                rows = found["events"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(packed, None, None, f"expected the events of a run: {error}") from error
+        rows = read_arrays(packed, "events")["events"]
         if rows.dtype != EVENT or rows.ndim != 1:
             raise DataError(packed, None, "events", f"expected EVENT records, got {rows.dtype}")
         yield rows
@@ -91,12 +86,14 @@ def _read_parquet(path: Path) -> Iterator[Rows]:
     except ImportError as error:
         raise MissingExtraError(f"{path} needs `pip install 'perp-engine[parquet]'`") from error
     names = EVENT.names or ()
+    check_parquet_rows(path, ARCHIVE_BYTES_MAX // EVENT.itemsize)
     try:
-        frame = polars.read_parquet(path, columns=list(names))
-        rows = np.zeros(len(frame), EVENT)
-        for name in names:
-            rows[name] = frame[name].to_numpy()
-    except (OSError, ValueError, TypeError, polars.exceptions.PolarsError) as error:
+        with refuse_parquet(path):
+            frame = polars.read_parquet(path, columns=list(names))
+            rows = np.zeros(len(frame), EVENT)
+            for name in names:
+                rows[name] = frame[name].to_numpy()
+    except (ValueError, TypeError, OverflowError) as error:
         raise DataError(path, None, None, f"expected the events of a run: {error}") from error
     yield rows
 
