@@ -13,7 +13,7 @@ from engine.errors import DataError
 from engine.feeds.columns import Block, Stamps, convert_block, count_id, count_stamp, read_columns
 from engine.feeds.instruments import Findings, Instrument, Instruments
 from engine.feeds.orders import ROWS_PER_BLOCK, Order, OrderBook, drop_fault
-from engine.feeds.tape import Format, Head, Records, RowBuilder, TapeFile
+from engine.feeds.tape import DECODE_ERRORS, Format, Head, Records, RowBuilder, TapeFile
 from engine.files import read_text
 from engine.layout import RECORD
 
@@ -62,7 +62,7 @@ def _find_pair(path: Path) -> str:
     if beside.is_file():
         try:
             return msgspec.json.decode(read_text(beside), type=Meta).pair
-        except (OSError, ValueError) as error:
+        except (OSError, *DECODE_ERRORS, ValueError) as error:
             raise DataError(beside, None, "pair", f"expected the pair the files are of: {error}") from error
     match = PAIR.search(path.name)
     if match is None:

@@ -35,6 +35,7 @@ from engine.errors import DataError
 from engine.feeds.columns import FieldError
 from engine.feeds.instruments import Findings, Instrument, Instruments, count_interest, count_rate
 from engine.feeds.tape import (
+    DECODE_ERRORS,
     LINE_BYTES_MAX,
     Format,
     Head,
@@ -178,7 +179,7 @@ def _read_listed(path: Path, findings: Findings) -> Iterator[Message]:
                 yield Message(path, number, count_stamp_text(bytes(envelope.ts).decode()), "", envelope.msg)
             else:
                 yield Message(path, number, 0, "", text)
-        except msgspec.MsgspecError as error:
+        except DECODE_ERRORS as error:
             findings.drop("json", DataError(path, number, None, f"expected a recorded message: {error}"))
         except ValueError as error:
             findings.drop("bad stamp", DataError(path, number, "ts", str(error)))
@@ -218,7 +219,7 @@ def _read_connection(path: Path, findings: Findings, only: bytes = b"") -> Itera
                 stamp = count_stamp_text(bytes(envelope.ts).decode())
                 told = envelope.msg or _decode_text(envelope.data)
                 yield Message(path, line, stamp, addresses.get(envelope.conn, ""), told)
-        except msgspec.MsgspecError as error:
+        except DECODE_ERRORS as error:
             findings.drop("json", DataError(path, line, None, f"expected a recorded message: {error}"))
         except ValueError as error:
             findings.drop("bad stamp", DataError(path, line, "ts", str(error)))
@@ -381,7 +382,7 @@ class MessageReader:
                 self.tell(message)
             except FieldError as error:
                 self.drop(message, error)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            except DECODE_ERRORS as error:
                 self.findings.drop("json", DataError(message.path, message.line, None, f"expected a message: {error}"))
             if len(self.rows) >= ROWS:
                 yield self.rows.build()

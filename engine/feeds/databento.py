@@ -115,7 +115,7 @@ def read(files: Sequence[TapeFile], instruments: Instruments, findings: Findings
     schemas = sorted({file.columns[0] for file in files})
     if len(schemas) > 1:
         raise DataError(files[0].path, None, "schema", f"expected files of one schema, got {' and '.join(schemas)}")
-    builder = RowBuilder(findings)
+    library, builder = require_library(files[0].path), RowBuilder(findings)
     desks: dict[int, _Desk] = {}
     for file in files:
         records = read_records(file.path)
@@ -123,7 +123,10 @@ def read(files: Sequence[TapeFile], instruments: Instruments, findings: Findings
         for number, record in enumerate(records, 1):
             kind = type(record).__name__
             if kind not in APPLY:
-                names.take(kind, record, file.path, number)
+                try:
+                    names.take(kind, record, file.path, number)
+                except library.DBNError as error:  # texts are decoded when they are asked for
+                    findings.drop("bad text", DataError(file.path, number, None, f"expected UTF-8: {error}"))
                 continue
             findings.rows[schemas[0]] += 1
             stamp_ns = record.ts_recv if record.ts_recv != NO_STAMP else record.ts_event

@@ -22,7 +22,7 @@ from engine.feeds.captures import (
     sniff_capture,
 )
 from engine.feeds.instruments import Findings, Instrument, Instruments, Int64
-from engine.feeds.tape import Format, Head, Records, TapeFile
+from engine.feeds.tape import DECODE_ERRORS, Format, Head, Records, TapeFile
 from engine.units import parse_decimal
 
 EXCHANGE = "lighter"
@@ -123,7 +123,7 @@ def _find_symbols(files: Sequence[TapeFile]) -> dict[str, str]:
         try:
             told = _list_stats(_decode(message.text))
             symbols |= {str(stats.market_id): stats.symbol for stats in told if stats.symbol}
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except DECODE_ERRORS:
             continue  # told when it is read
     return symbols
 
@@ -260,7 +260,7 @@ def check_lighter_trades(path: str | Path) -> TradeCheck:
             for trade in sorted(trades, key=lambda trade: trade.trade_id):
                 counted["trades"] += 1
                 _follow(found.channel, trade, held, counted)
-        except (msgspec.MsgspecError, ValueError, ArithmeticError) as error:
+        except (*DECODE_ERRORS, ValueError, ArithmeticError) as error:
             raise DataError(file, message.line, None, f"expected a message of trades: {error}") from error
     accounts = len({account for _, account in held})
     return TradeCheck(accounts=accounts, **counted)

@@ -12,7 +12,7 @@ from engine.feeds.block import STAMP_MAX
 from engine.feeds.columns import read_texts
 from engine.feeds.instruments import Findings, Instrument, Instruments, number_id
 from engine.feeds.orders import ROWS_PER_BLOCK, OrderBook, OrderError, drop_fault
-from engine.feeds.tape import Format, Head, Records, RowBuilder, TapeFile
+from engine.feeds.tape import DECODE_ERRORS, Format, Head, Records, RowBuilder, TapeFile
 from engine.units import parse_decimal
 
 EXCHANGE = "luno"
@@ -92,7 +92,7 @@ def sniff(head: Head) -> TapeFile | None:
     _, text = next(read_texts(head.path, BLOCK_BYTES))
     try:
         first = DECODER.decode(text.partition("\n")[0])
-    except msgspec.DecodeError as error:
+    except DECODE_ERRORS as error:
         raise DataError(head.path, 1, None, f"expected a message of Luno's: {error}") from error
     return TapeFile(head.path, FORMAT, "orders", EXCHANGE, match["pair"].upper(), first.timestamp * NS_PER_MS, 1)
 
@@ -110,7 +110,7 @@ def read(files: Sequence[TapeFile], instruments: Instruments, findings: Findings
                     continue
                 try:
                     stream.take(file.path, line, DECODER.decode(message))
-                except msgspec.DecodeError as error:
+                except DECODE_ERRORS as error:
                     findings.drop("json", DataError(file.path, line, None, f"expected a message of Luno's: {error}"))
                 if len(stream.builder) >= ROWS_PER_BLOCK:
                     yield stream.builder.build()

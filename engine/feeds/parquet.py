@@ -44,7 +44,7 @@ from engine.feeds.instruments import (
     count_rate,
 )
 from engine.feeds.merge import hold_last_stamp, merge_streams
-from engine.feeds.tape import Format, Head, Records, TapeFile
+from engine.feeds.tape import DECODE_ERRORS, Format, Head, Records, TapeFile
 from engine.files import refuse_parquet, require_polars
 from engine.layout import RECORD
 
@@ -243,7 +243,7 @@ def _read_meta(path: Path) -> Meta | None:
         if not all(0 <= index < len(meta.instruments) for index in meta.present):
             raise ValueError("an index of no instrument")
         return meta
-    except ValueError as error:
+    except (*DECODE_ERRORS, ValueError) as error:
         raise DataError(path, None, META, f"expected the metadata of a tape: {error}") from error
 
 

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.codes import ENDS_MESSAGE, ROW_CLEAR, ROW_INDEX, ROW_LEVEL, ROW_LIQUIDATION, ROW_NAMES, ROW_TRADE
 from engine.contract import Market
 from engine.errors import DataError, MissingExtraError
-from engine.feeds.instruments import Findings, Instruments
+from engine.feeds.instruments import Decimals, Findings, Instruments
 from engine.feeds.merge import Commands, cut_chunks, merge_streams
 from engine.files import ARCHIVE_ERRORS, open_archive
 from engine.layout import COMMAND, INSTRUMENT, KNOWN_LEVEL, RECORD
@@ -187,7 +188,7 @@ class _ZstdFile(io.RawIOBase):
     def __init__(self, path: Path, library: Any) -> None:
         self._raw, self._library = path.open("rb"), library
         self._frame = self._begin_frame()
-        self._ready = b""
+        self._ready = memoryview(b"")
 
     def _begin_frame(self) -> Any:
         return self._library.ZstdDecompressor(max_window_size=ZSTD_WINDOW_MAX).decompressobj()
@@ -209,7 +210,7 @@ class _ZstdFile(io.RawIOBase):
             if self._frame.eof:
                 self._frame = self._begin_frame()
             try:
-                self._ready = self._frame.decompress(block)
+                self._ready = memoryview(self._frame.decompress(block))
             except self._library.ZstdError as error:
                 raise zlib.error(str(error)) from error
         count = min(len(buffer), len(self._ready))
@@ -217,6 +218,7 @@ class _ZstdFile(io.RawIOBase):
         return count
 
 
+DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # of a message in JSON
 READ_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
 LINE_BYTES_MAX = 1 << 26  # of a message: a whole book of every order is one
 
@@ -506,7 +508,7 @@ class Tape:
         homes: dict[str, str] | None = None,
         indexes: dict[str, tuple[str, str]] | None = None,
         is_strict: bool = True,
-        decimals: dict[tuple[str, str], Sequence[int]] | None = None,
+        decimals: Decimals | None = None,
     ) -> None:
         self.files = tuple(sorted(files, key=lambda file: (file.rank, file.first_ns, str(file.path))))
         self.skipped = tuple(skipped)

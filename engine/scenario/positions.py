@@ -40,7 +40,7 @@ class _Reader:
 
     def __init__(self, index: int, market: Market, rules: MarketRules) -> None:
         self.index, self.rules = index, rules
-        self.units = Instrument(index, "", market.symbol, market, ())
+        self.units = Instrument(index, "", market.symbol, market, {})
         self.amounts = UnitCache(market.lot_size, 1, rules.order_max_lot)
         self.money = UnitCache(market.quote_unit, 0, MONEY_MOST)
 
@@ -185,17 +185,27 @@ def read_csv(file: Path, check: Callable[[Path, Sequence[str]], None]) -> Iterat
         An empty or unreadable file, or a row of another length.
     """
     columns: list[str] = []
-    for first, block in read_blocks(file):
-        for line, fields in enumerate(csv.reader(block.decode("ascii").split("\n")), first):
-            if not columns:
-                columns = fields
-                check(file, columns)
-            elif len(fields) != len(columns):
-                raise DataError(file, line, None, f"expected {len(columns)} fields, got {len(fields)}")
-            else:
-                yield line, dict(zip(columns, fields, strict=True))
+    for line, fields in _split_lines(file):
+        if not columns:
+            columns = fields
+            check(file, columns)
+        elif len(fields) != len(columns):
+            raise DataError(file, line, None, f"expected {len(columns)} fields, got {len(fields)}")
+        else:
+            yield line, dict(zip(columns, fields, strict=True))
     if not columns:
         raise DataError(file, 1, None, "expected a header line, the file is empty")
+
+
+def _split_lines(file: Path) -> Iterator[tuple[int, list[str]]]:
+    for first, block in read_blocks(file):
+        line = first
+        try:
+            for line, fields in enumerate(csv.reader(block.decode("ascii").split("\n")), first):
+                yield line, fields
+        except csv.Error as error:
+            expected = f"expected a line of fields, the one after this is none: {error}"
+            raise DataError(file, line, None, expected) from error
 
 
 def _read_parquet(file: Path) -> Iterator[tuple[int, dict[str, str]]]:

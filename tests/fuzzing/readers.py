@@ -12,6 +12,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -47,6 +48,7 @@ class Fuzzer:
         self.seconds, self.runs = seconds, runs
         self.samples = [*self.target.samples(), *cut_recordings(name)]
         self.folder = Path(self._make_folder())
+        self._warm()
         self.started = monotonic()
         self.tried = self.refused = 0
         self.slowest = 0.0
@@ -56,6 +58,12 @@ class Fuzzer:
     def _make_folder(self) -> str:
         self._kept = TemporaryDirectory(prefix="fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
         return self._kept.name
+
+    def _warm(self) -> None:
+        """Read a sample of each name, so that what is compiled or loaded once delays no input."""
+        for sample in {sample.name: sample for sample in self.target.samples()}.values():
+            with suppress(Exception):  # found again when it is tried
+                self.target.check(self.folder, sample)
 
     @property
     def is_over(self) -> bool:
@@ -112,10 +120,14 @@ class Fuzzer:
         (self.out / f"{self.target.name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         return facts
 
+    def close(self) -> None:
+        """Remove the folder inputs were written to."""
+        self._kept.cleanup()
+
     def finish(self) -> NoReturn:
         """Say what was found and end the process, atheris's own end included."""
         print(json.dumps(self.write_summary()), flush=True)
-        self._kept.cleanup()
+        self.close()
         os._exit(1 if self.found else 0)
 
 

@@ -291,7 +291,7 @@ def okx() -> list[Sample]:
         "asks": [["100.2", "2", "0", "1"]],
         "bids": [["100.0", "1", "0", "1"]],
         "ts": str(MS),
-        "checksum": -855196043,
+        "checksum": -1527812691,
     }
     messages = [
         {"event": "subscribe", "arg": arg},
