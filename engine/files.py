@@ -187,7 +187,7 @@ def read_header(path: Path, stream: BinaryIO) -> tuple[np.dtype[Any], tuple[int,
     Raises
     ------
     DataError
-        If this is no such array, of Python objects, in Fortran order, or larger than may be.
+        If this is no such array, in Fortran order, or larger than may be.
 
     Source: FEED-052.
     """
@@ -199,7 +199,7 @@ def read_header(path: Path, stream: BinaryIO) -> tuple[np.dtype[Any], tuple[int,
         with warnings.catch_warnings(action="ignore"):  # of headers that Python 2 wrote
             shape, is_fortran, dtype = parse(stream, max_header_size=HEADER_BYTES_MAX)
         # numpy takes whatever Python holds for an int
-        if any(type(count) is not int or count < 0 for count in shape) or dtype.hasobject:
+        if any(type(count) is not int or count < 0 for count in shape):
             raise ValueError(f"got {shape} of {dtype}")
     except Exception as error:  # numpy evaluates the text, and whatever that raises comes out
         reason = str(error).partition("\n")[0]
@@ -235,6 +235,8 @@ def read_arrays(path: str | Path, *names: str, most: int = ARCHIVE_BYTES_MAX) ->
                 with archive.open(f"{name}.npy") as stream:
                     member: Any = stream
                     dtype, shape = read_header(file, member)
+                    if dtype.hasobject:
+                        raise DataError(file, None, name, f"expected numbers, got {dtype}")
                     size = dtype.itemsize * int(np.prod(shape, dtype=object))
                     if size > left:
                         raise DataError(file, None, name, f"expected arrays of at most {most} bytes")

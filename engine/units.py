@@ -10,7 +10,7 @@ from typing import Any
 from engine.codes import PPM
 
 # Digits before and after the point: no amount of anything has more, and every sum with these stays cheap.
-DIGITS_MAX = 80
+DIGITS_MAX = 100
 
 
 def parse_decimal(text: str | int | Decimal) -> Decimal:

@@ -109,13 +109,14 @@ FOUND = [
     ("hyperliquid-node-fills", 0, (b'"block_number":6', b'"block_number":' + LONG), "block_number"),
     ("bybit", 0, (b'"u":6', b'"u":' + LONG), "`$.u`"),
     ("okx", 0, (b'"seqId":6', b'"seqId":' + LONG), "seqId"),
+    ("okx", 0, (b'"asks":[["100.2","0"]]', b'"asks":[["100.2"]]'), "length >= 2"),
     ("lighter", 0, (b'\\"offset\\":2', b'\\"offset\\":' + LONG), "offset"),
     ("lighter", 0, (b'\\"trade_id\\":7', b'\\"trade_id\\":' + LONG), "trade_id"),
     ("index", 0, (b"\n1m,", b"\n99999999999999h,"), "below 292 years"),
     ("market", 0, (b'lot_size = "0.001"', b'lot_size = "nan"'), "expected a finite number, got NaN"),
     ("market", 0, (b'price_max = "250000"', b'price_max = "Infinity"'), "expected a finite number, got Infinity"),
     ("positions", 0, (b"anna", b"a" * 140_000), "field larger than"),
-    ("population", 0, (b'"9000"', b'"' + b"9" * 60_000 + b'"'), "at most 80 digits"),
+    ("population", 0, (b'"9000"', b'"' + b"9" * 60_000 + b'"'), "at most 100 digits"),
 ]
 
 

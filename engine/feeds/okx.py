@@ -4,6 +4,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice, zip_longest
+from typing import Annotated
 
 import msgspec
 from sortedcontainers import SortedDict
@@ -42,9 +43,12 @@ class _Envelope(msgspec.Struct):
     data: msgspec.Raw = msgspec.Raw(b"[]")
 
 
+_Level = Annotated[list[str], msgspec.Meta(min_length=2)]  # price, size, and what is not looked at
+
+
 class _Book(msgspec.Struct):
-    asks: list[list[str]]
-    bids: list[list[str]]
+    asks: list[_Level]
+    bids: list[_Level]
     ts: str
     checksum: int | None = None
     seqId: Int64 | None = None
