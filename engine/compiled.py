@@ -49,7 +49,6 @@ from engine.layout import (
     ORDER,
     PAGE_TICKS,
     POSITION,
-    STATE_DTYPES,
     TIER,
     WALLET,
     State,
@@ -273,7 +272,7 @@ class CompiledEngine:
         state = self.state
         have = len(state.orders)
         size = self._next_size(have, have + 1, self.capacity.orders_max, "orders_max")
-        idmap = _make_idmap(size)
+        idmap = make_idmap(size)
         from engine.kernels.idmap import copy_ids
 
         copy_ids(state.idmap, idmap)
@@ -495,13 +494,19 @@ class CompiledEngine:
         return {name: array for name, array in self.state._asdict().items() if name not in scratch}
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Take over dumped arrays, as copies: those of an engine that goes on are its own."""
-        fresh = self.state._asdict()
+        """Take over dumped arrays, as copies; ConfigError where one is not as markets and the others make it.
+
+        Kernels index without looking.  Source: FEED-073.
+        """
         taken = {}
-        for name in self.dump():
-            if name not in arrays or arrays[name].dtype != fresh[name].dtype:
+        for name, own in self.dump().items():
+            if name not in arrays or arrays[name].dtype != own.dtype or arrays[name].ndim != 1:
                 raise ConfigError(f"snapshot: array '{name}' is missing or of another format")
             taken[name] = np.array(arrays[name], order="C")
+        wanted = _allot_state(self.setup, *(len(taken[name]) for name in ("accounts", "positions", "orders")))._asdict()
+        for name, array in taken.items():
+            if len(array) != (rows := len(wanted[name])):
+                raise ConfigError(f"snapshot: array '{name}' has {len(array)} rows, expected {rows}")
         self.state = self.state._replace(**taken)
         self._fit_domains()
 
@@ -511,7 +516,7 @@ def _columns(rows: Rows, *names: str) -> NDArray[np.int64]:
     return np.stack([rows[name].astype(np.int64) for name in names], axis=1)
 
 
-def _make_idmap(orders: int) -> NDArray[np.int64]:
+def make_idmap(orders: int) -> NDArray[np.int64]:
     """Return an empty id map for so many orders, a power of two.
 
     A quarter full at most while that keeps it in the processor's cache, half full beyond: a probe more is cheaper then
@@ -523,15 +528,22 @@ def _make_idmap(orders: int) -> NDArray[np.int64]:
 
 def _allocate(setup: Setup, capacity: Capacity) -> State:
     """Return the arrays of an empty exchange: small, and no larger than allowed; the outside has its place anyway."""
+    standing = len(setup.markets) * (2 if _has_house(setup) else 1)  # the outside's, and the house's
+    sizes = zip((64, 64 + standing, 1024), capacity, strict=True)  # of accounts, positions, orders
+    state = _allot_state(setup, *map(min, sizes))
+    _write_rules(state, setup)
+    return state
+
+
+def _allot_state(setup: Setup, accounts: int, positions: int, orders: int) -> State:
+    """Return zeros for so many accounts, positions and orders, and at least for those that are always there."""
     markets, assets = len(setup.markets), len(setup.assets)
-    accounts = max(min(64, capacity.accounts_max), 1)
-    standing = markets * (2 if _has_house(setup) else 1)  # the outside's, and the house's
-    positions = max(min(64 + standing, capacity.positions_max), standing)
-    orders = max(min(1024, capacity.orders_max), 1)
+    accounts, orders = max(accounts, 1), max(orders, 1)
+    positions = max(positions, markets * (2 if _has_house(setup) else 1))
     ladders, page_count, word_count = _allocate_ladders(setup)
     leaves, pages = _count_slots(orders + positions, page_count)
     domains = accounts * assets + positions
-    state = State(
+    return State(
         head=allot(1, HEAD),
         markets=allot(markets, MARKET),
         tiers=allot((markets + sum(map(len, _list_tables(setup)))) * TIERS_MAX, TIER),
@@ -541,7 +553,7 @@ def _allocate(setup: Setup, capacity: Capacity) -> State:
         wallets=allot(accounts * assets, WALLET),
         positions=allot(positions, POSITION),
         orders=allot(orders, ORDER),
-        idmap=_make_idmap(orders),
+        idmap=make_idmap(orders),
         ladders=ladders,
         pages=np.full(page_count, NIL, np.int32),
         words=allot(word_count, np.uint64),
@@ -560,8 +572,6 @@ def _allocate(setup: Setup, capacity: Capacity) -> State:
         averages=allot(markets, AVERAGE),
         samples=allot(sum(_count_ring(rules) for rules in setup.markets), np.int64),
     )
-    _write_rules(state, setup)
-    return state
 
 
 def can_rest(setup: Setup) -> bool:
@@ -595,7 +605,7 @@ def _allocate_ladders(setup: Setup) -> tuple[Rows, int, int]:
     pages = words = 0
     for rules, header in zip(owners, ladders, strict=True):
         limit = rules.price_max_tick + 1
-        page_count, word_counts = _count_ladder(limit)
+        page_count, word_counts = count_ladder(limit)
         header["best_ask"] = header["limit_tick"] = limit
         header["page_offset"], header["word_offset"] = pages, words
         header["word_counts"] = word_counts
@@ -604,22 +614,10 @@ def _allocate_ladders(setup: Setup) -> tuple[Rows, int, int]:
     return ladders, pages, words
 
 
-def _count_ladder(limit_tick: int) -> tuple[int, list[int]]:
+def count_ladder(limit_tick: int) -> tuple[int, list[int]]:
     """Return how many pages a ladder of so many ticks has, and how many words each level of their summary."""
     pages = -(-limit_tick // PAGE_TICKS)
     return pages, [-(-pages // 64**depth) for depth in (1, 2, 3)]
-
-
-def count_price_bytes(price_max_tick: int, ladders: int = 2) -> int:
-    """Return what the price range of a market takes before anything rests in it: the directories of its ladders."""
-    pages, word_counts = _count_ladder(price_max_tick + 1)
-    return ladders * (pages * STATE_DTYPES["pages"].itemsize + sum(word_counts) * STATE_DTYPES["words"].itemsize)
-
-
-def count_order_bytes() -> int:
-    """Return what one more resting order takes: its record and its share of the id map, levels not counted."""
-    orders = 1024
-    return ORDER.itemsize + _make_idmap(orders).nbytes // orders
 
 
 def _write_tables(state: State, setup: Setup) -> None:

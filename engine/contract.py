@@ -28,7 +28,8 @@ from engine.codes import (
     TIERS_MAX,
     VALUE_MAX,
 )
-from engine.errors import ConfigError
+from engine.errors import ConfigError, shorten
+from engine.files import JSON_BYTES_MAX, read_text
 from engine.policies import (
     AdlPolicy,
     FundingPolicy,
@@ -44,7 +45,7 @@ from engine.policies import (
     to_ppm,
     to_units,
 )
-from engine.units import leverage_to_rate, parse_decimal
+from engine.units import check_tree, leverage_to_rate, parse_decimal
 from engine.venues import merge_tables, read_venue
 
 DEFAULT_PRICE_MAX_TICK = (1 << 24) - 1
@@ -347,6 +348,10 @@ def build_setup(markets: Sequence[Market], where: str = "market") -> Setup:
     rules: list[MarketRules] = []
     for market in markets:
         path = f"{where}: {market.symbol}"
+        try:
+            check_tree(msgspec.to_builtins(market, builtin_types=(Decimal,)))
+        except ValueError as error:
+            raise ConfigError(f"{path}.{error}") from error
         if market.settle not in assets:
             assets.append(market.settle)
             units.append(market.quote_unit)
@@ -583,11 +588,11 @@ def load_market(path: str | Path) -> Market:
     """
     file = Path(path)
     try:
-        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+        raw = tomllib.loads(read_text(file))
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # of the file, of its text, of a number in it
+        raise ConfigError(f"{file}: not valid TOML: {shorten(str(error))}") from error
     return read_market(raw, str(file), file.parent)
 
 
@@ -610,9 +615,20 @@ def read_market(raw: Mapping[str, Any], where: str, folder: Path) -> Market:
     try:
         market = msgspec.convert(raw, Market, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(f"{where}: {shorten(str(error))}") from error
     build_setup([market], where)
     return market
+
+
+def convert_markets(raw: Any) -> list[Market]:
+    """Return markets that a file holds as JSON.
+
+    Raises
+    ------
+    ValueError
+        If they are none; numbers are looked at where they are used (`build_setup`).
+    """
+    return msgspec.convert(raw, list[Market])
 
 
 def load_tiers(path: str | Path, symbol: str) -> list[dict[str, Any]]:
@@ -625,10 +641,10 @@ def load_tiers(path: str | Path, symbol: str) -> list[dict[str, Any]]:
     """
     file = Path(path)
     try:
-        found = json.loads(file.read_text(encoding="utf-8"), parse_float=str)
+        found = json.loads(read_text(file, JSON_BYTES_MAX), parse_float=str)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: not valid JSON: {error}") from error
     shape = f"{file}: expected leverageBracket or ccxt leverage tier fields"
     try:

@@ -1,5 +1,7 @@
 """What can go wrong outside the kernels, each with the exit status the command line returns for it (CLI-002)."""
 
+MESSAGE_MOST = 1_000  # characters: a bad file may hold a text of any length where a number belongs
+
 
 class EngineError(Exception):
     """Base of every error the engine raises on purpose; one line, ready to print."""
@@ -21,7 +23,7 @@ class DataError(EngineError):
     def __init__(self, file: object, line: int | None, field: str | None, expected: str) -> None:
         self.file, self.line, self.field, self.expected = file, line, field, expected
         where = str(file) + (f":{line}" if line is not None else "") + (f": field '{field}'" if field else "")
-        super().__init__(f"{where}: {expected}")
+        super().__init__(f"{where}: {shorten(expected)}")
 
 
 class ConfigError(EngineError):
@@ -48,3 +50,9 @@ class JournalError(EngineError):
     """The disk refused what had to be kept: the message says how many commands are safe."""
 
     exit_status = 74
+
+
+def shorten(text: str) -> str:
+    """Return a message of at most MESSAGE_MOST characters: the middle of a longer one is left out."""
+    half = MESSAGE_MOST // 2 - 3
+    return text if len(text) <= MESSAGE_MOST else f"{text[:half]} ... {text[-half:]}"

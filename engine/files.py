@@ -7,18 +7,64 @@ come and packed at the end, so that much output takes no more memory than little
 import io
 import os
 import shutil
+import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import ConfigError, MissingExtraError
+from engine.errors import ConfigError, DataError, MissingExtraError
 
 COPY_BYTES = 1 << 22
+SETTINGS_BYTES_MAX = 1 << 24  # of a file somebody wrote by hand
+JSON_BYTES_MAX = 1 << 28  # of one that a program wrote: scenarios, a summary, a kept stream
+ARRAY_BYTES_MAX = 1 << 42  # what an array may say it holds
+ARCHIVE_BYTES_MAX = 1 << 32  # what the arrays of a file may hold that is read whole
+HEADER_BYTES_MAX = 10_000
+MEMBERS_MAX = 1 << 16  # of an archive
+PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# What reading a damaged archive can raise; a compression's own errors are all among these with PACKINGS.
+ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, RuntimeError)
+
+
+class PanicError(ValueError):
+    """A library written in Rust met what it did not expect."""
+
+
+@contextmanager
+def catch_panic() -> Iterator[None]:
+    """Turn such a library's panic, which Python holds for no `Exception`, into a PanicError."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise PanicError(str(error).partition("\n")[0]) from error
+
+
+def read_text(path: str | Path, most: int = SETTINGS_BYTES_MAX) -> str:
+    """Return the text of a small file, a mark of UTF-8 at its beginning left out.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it has more than `most` bytes, or is not UTF-8.
+
+    Source: FEED-072.
+    """
+    with Path(path).open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"expected at most {most} bytes, there are more")
+    return data.decode("utf-8-sig")
 
 
 class Workplace:
@@ -118,6 +164,91 @@ def write_array(archive: zipfile.ZipFile, name: str, array: NDArray[Any]) -> Non
         np.lib.format.write_array(member, array, allow_pickle=False)
 
 
+def open_archive(source: Any) -> zipfile.ZipFile:
+    """Open a zip archive whose members are stored or deflated; one that is none raises one of ARCHIVE_ERRORS.
+
+    Source: FEED-073.
+    """
+    archive = zipfile.ZipFile(source)
+    members = archive.infolist()
+    if len(members) > MEMBERS_MAX:
+        archive.close()
+        raise ValueError(f"expected at most {MEMBERS_MAX} members, there are {len(members)}")
+    packed = next((member for member in members if member.compress_type not in PACKINGS), None)
+    if packed is not None:
+        archive.close()
+        raise ValueError(f"expected members stored or deflated, {packed.filename!r} is packed otherwise")
+    return archive
+
+
+def read_header(path: Path, stream: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Return type and shape of the array that begins here; the stream stands at its first element then.
+
+    Raises
+    ------
+    DataError
+        If this is no such array, in Fortran order, or larger than may be.
+
+    Source: FEED-052.
+    """
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"unknown version {version[0]}.{version[1]}")
+        parse = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        with warnings.catch_warnings(action="ignore"):  # of headers that Python 2 wrote
+            shape, is_fortran, dtype = parse(stream, max_header_size=HEADER_BYTES_MAX)
+        # numpy takes whatever Python holds for an int
+        if any(type(count) is not int or count < 0 for count in shape):
+            raise ValueError(f"got {shape} of {dtype}")
+    except Exception as error:  # numpy evaluates the text, and whatever that raises comes out
+        reason = str(error).partition("\n")[0]
+        raise DataError(path, None, "header", f"expected the header of a numpy array: {reason}") from error
+    size = dtype.itemsize
+    for count in shape:
+        size *= count
+    if is_fortran or not 0 <= size <= ARRAY_BYTES_MAX:
+        expected = f"expected an array in C order of at most {ARRAY_BYTES_MAX} bytes, got {shape} of {dtype.itemsize}"
+        raise DataError(path, None, "header", expected)
+    return dtype, shape
+
+
+def read_arrays(path: str | Path, *names: str, most: int = ARCHIVE_BYTES_MAX) -> dict[str, NDArray[Any]]:
+    """Return arrays of an .npz by name, all where none is named; nothing is made room for before it is there.
+
+    Parameters
+    ----------
+    most : int
+        Bytes of all of them.
+
+    Raises
+    ------
+    DataError
+        If it is no such archive, damaged, misses a name, or holds more.
+
+    Source: FEED-052, FEED-073.
+    """
+    file, found, left = Path(path), dict[str, NDArray[Any]](), most
+    try:
+        with open_archive(file) as archive:
+            for name in names or [name.removesuffix(".npy") for name in archive.namelist()]:
+                with archive.open(f"{name}.npy") as stream:
+                    member: Any = stream
+                    dtype, shape = read_header(file, member)
+                    if dtype.hasobject:
+                        raise DataError(file, None, name, f"expected numbers, got {dtype}")
+                    size = dtype.itemsize * int(np.prod(shape, dtype=object))
+                    if size > left:
+                        raise DataError(file, None, name, f"expected arrays of at most {most} bytes")
+                    data = stream.read(size + 1)
+                if len(data) != size:
+                    raise DataError(file, None, name, f"expected {size} bytes as its header says, got {len(data)}")
+                found[name], left = np.frombuffer(data, dtype).reshape(shape), left - size
+    except ARCHIVE_ERRORS as error:
+        raise DataError(file, None, None, f"expected a sound archive of arrays: {error}") from error
+    return found
+
+
 # ---------------------------------------------------------------- Parquet
 
 
@@ -128,6 +259,32 @@ def require_polars(what: str) -> Any:
     except ImportError as error:
         raise MissingExtraError(f"{what} needs `pip install 'perp-engine[parquet]'`") from error
     return polars
+
+
+@contextmanager
+def refuse_parquet(path: Path) -> Iterator[None]:
+    """Raise DataError where polars finds no whole Parquet file in what is done here, or panics over it."""
+    import polars
+
+    try:
+        with catch_panic():
+            yield
+    except (OSError, PanicError, polars.exceptions.PolarsError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(path, None, None, f"expected a whole Parquet file: {reason}") from error
+
+
+def check_parquet_rows(path: Path, most: int) -> None:
+    """Raise DataError where a Parquet file says it has more rows than that.
+
+    Source: FEED-074.
+    """
+    import polars
+
+    with refuse_parquet(path):
+        rows = polars.scan_parquet(path).select(polars.len()).collect().item()
+    if rows > most:
+        raise DataError(path, None, None, f"expected at most {most} rows, there are {rows}")
 
 
 class ParquetParts:

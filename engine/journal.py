@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.contract import Market
+from engine.contract import Market, build_setup, convert_markets
 from engine.errors import ConfigError, DataError, JournalError
 from engine.layout import COMMAND
 
@@ -252,10 +252,11 @@ class Log:
         except OSError as error:
             raise DataError(self.path, None, None, f"expected a journal: {error.strerror}") from error
         try:
-            self.markets = msgspec.convert(meta["markets"], list[Market])
+            self.markets = convert_markets(meta["markets"])
+            build_setup(self.markets, str(self.path))
             if meta["command_bytes"] != COMMAND.itemsize:
                 raise ValueError(f"commands of {COMMAND.itemsize} bytes, these have {meta['command_bytes']}")
-        except (KeyError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise DataError(self.path, None, "header", f"expected {error}") from error
 
     def _read_header(self, file: BinaryIO) -> tuple[int, dict[str, Any]]:
@@ -268,7 +269,10 @@ class Log:
         text = file.read(length) if length <= HEADER_MOST else b""
         if len(text) != length or zlib.crc32(text, zlib.crc32(struct.pack("<II", number, length))) != crc:
             raise DataError(self.path, None, "header", "expected a sound header, its checksum differs")
-        meta: dict[str, Any] = json.loads(text)
+        try:
+            meta: dict[str, Any] = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DataError(self.path, None, "header", f"expected JSON: {error}") from error
         return START.size + length, meta
 
     def frames(self) -> Iterator[Frame]:

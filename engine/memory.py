@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.codes import LEVEL, PRICE_MAX_LIMIT
-from engine.compiled import Capacity, CompiledEngine, count_order_bytes, count_price_bytes
+from engine.compiled import Capacity, CompiledEngine, count_ladder, make_idmap
 from engine.contract import Setup
 from engine.layout import (
     ACCOUNT,
     HEAP,
     LEAF_TICKS,
     LEVEL_RECORD,
+    ORDER,
     PAGE_TICKS,
     POSITION,
     STATE_DTYPES,
@@ -31,6 +32,26 @@ PAGE_BYTES = STATE_DTYPES["page_masks"].itemsize + PAGE_TICKS // LEAF_TICKS * ST
 DOMAIN_BYTES = sum(STATE_DTYPES[name].itemsize for name in ("pending", "touched", "uneasy")) + 2 * HEAP.itemsize
 # With one asset and one position.
 ACCOUNT_BYTES = ACCOUNT.itemsize + WALLET.itemsize + POSITION.itemsize + 2 * DOMAIN_BYTES
+
+# A mask and a record per tick; a mask and a link per leaf.
+LEAF_BYTES = STATE_DTYPES["leaf_masks"].itemsize + LEAF_TICKS * LEVEL_RECORD.itemsize
+PAGE_BYTES = STATE_DTYPES["page_masks"].itemsize + PAGE_TICKS // LEAF_TICKS * STATE_DTYPES["page_leaves"].itemsize
+# What can be liquidated, a wallet or an isolated position, has its place in the work lists and in both heaps.
+DOMAIN_BYTES = sum(STATE_DTYPES[name].itemsize for name in ("pending", "touched", "uneasy")) + 2 * HEAP.itemsize
+# With one asset and one position.
+ACCOUNT_BYTES = ACCOUNT.itemsize + WALLET.itemsize + POSITION.itemsize + 2 * DOMAIN_BYTES
+
+
+def count_price_bytes(price_max_tick: int, ladders: int = 2) -> int:
+    """Return what the price range of a market takes before anything rests in it: the directories of its ladders."""
+    pages, word_counts = count_ladder(price_max_tick + 1)
+    return ladders * (pages * STATE_DTYPES["pages"].itemsize + sum(word_counts) * STATE_DTYPES["words"].itemsize)
+
+
+def count_order_bytes() -> int:
+    """Return what one more resting order takes: its record and its share of the id map, levels not counted."""
+    orders = 1024
+    return ORDER.itemsize + make_idmap(orders).nbytes // orders
 
 
 def count_book_bytes(orders: int, leaves: int, pages: int) -> int:

@@ -3,9 +3,14 @@
 A leaf.  Every conversion is exact or refused: nothing is rounded silently, no float takes part.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 from engine.codes import PPM
+
+# Digits before and after the point: no amount of anything has more, and every sum with these stays cheap.
+DIGITS_MAX = 100
 
 
 def parse_decimal(text: str | int | Decimal) -> Decimal:
@@ -14,7 +19,9 @@ def parse_decimal(text: str | int | Decimal) -> Decimal:
     Raises
     ------
     ValueError
-        If it is not a finite decimal number.
+        If it is not a finite decimal number, or has more than DIGITS_MAX digits before or after the point.
+
+    Source: FEED-070.
     """
     try:
         number = Decimal(text)
@@ -22,7 +29,42 @@ def parse_decimal(text: str | int | Decimal) -> Decimal:
         raise ValueError(f"expected a decimal number, got {text!r}") from error
     if not number.is_finite():
         raise ValueError(f"expected a finite number, got {text!r}")
+    if _is_extreme(number):
+        raise ValueError(f"expected at most {DIGITS_MAX} digits before and after the point, got {text!r}")
     return number
+
+
+def _is_extreme(number: Decimal) -> bool:
+    exponent = number.as_tuple().exponent
+    return isinstance(exponent, int) and (exponent < -DIGITS_MAX or number.adjusted() >= DIGITS_MAX)
+
+
+def check_tree(tree: Any) -> None:
+    """Refuse numbers of more than DIGITS_MAX digits in what was parsed of a file, before anybody computes with them.
+
+    Raises
+    ------
+    ValueError
+        Naming the path of the first.
+
+    Source: FEED-070.
+    """
+    waiting = [("", tree)]
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += [(f"{path}.{name}" if path else str(name), item) for name, item in value.items()]
+        elif isinstance(value, list | tuple):
+            waiting += [(f"{path}[{at}]", item) for at, item in enumerate(value)]
+        elif isinstance(value, Decimal) and not value.is_finite():
+            raise ValueError(f"{path}: expected a finite number, got {value}")
+        elif isinstance(value, str | int | Decimal) and not isinstance(value, bool):
+            try:
+                is_extreme = _is_extreme(Decimal(value))
+            except InvalidOperation:
+                continue  # a text
+            if is_extreme:
+                raise ValueError(f"{path}: expected a number of at most {DIGITS_MAX} digits before and after the point")
 
 
 def count_units(number: Decimal, unit: Decimal, what: str) -> int:

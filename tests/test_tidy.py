@@ -29,7 +29,7 @@ INNER = {
     "units": {"codes"},
     "policies": {"codes", "errors", "units"},
     "venues": {"errors", "units"},
-    "contract": {"codes", "errors", "units", "policies", "venues"},
+    "contract": {"codes", "errors", "files", "units", "policies", "venues"},
     "commands": {"codes", "errors", "layout"},
     "formulas": {"codes", "errors", "units", "formulas"},
     "kernels": {"codes", "layout", "_jit", "_probe", "kernels"},

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engine.errors import DataError
+from engine.files import JSON_BYTES_MAX, read_text
 from engine.units import parse_decimal
 
 DEPTH_MOST = 40
@@ -124,11 +125,13 @@ def read_json(path: str | Path) -> Any:
     """
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_text(file, JSON_BYTES_MAX)
     except OSError as error:
         raise DataError(file, None, None, f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DataError(file, None, None, f"expected UTF-8: {error.reason} at byte {error.start}") from error
+    except ValueError as error:
+        raise DataError(file, None, None, str(error)) from error
     reader = _Reader(file, text)
     found, end = reader.value(reader.skip(0), 0)
     end = reader.skip(end)

@@ -37,7 +37,7 @@ def open_feed(
     *,
     indexes: Mapping[str, str] | None = None,
     is_strict: bool = True,
-    decimals: Mapping[tuple[str, str], Sequence[int]] | None = None,
+    decimals: Mapping[tuple[str, str], Sequence[int | None]] | None = None,
 ) -> Tape | CommandTape:
     """Open a folder, a file or a list of files as one feed.
 

@@ -1,48 +1,19 @@
 """Arrays in .npy and .npz files, in pieces: memory grows neither with the file nor with what it claims (FEED-052)."""
 
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import DataError
 from engine.feeds.tape import ZIP, open_bytes
+from engine.files import ARCHIVE_ERRORS, open_archive, read_header
 
 MAGIC = b"\x93NUMPY"
 PIECE_ROWS = 1 << 15
-ARRAY_BYTES_MAX = 1 << 42  # what an array may say it holds
 TEXT_BYTES_MAX = 1 << 20
-HEADER_BYTES_MAX = 10_000
-
-
-def read_header(path: Path, stream: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """Return type and shape of the array that begins here; the stream stands at its first element then.
-
-    Raises
-    ------
-    DataError
-        If this is no such array, in Fortran order, or larger than may be.
-    """
-    try:
-        version = np.lib.format.read_magic(stream)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"unknown version {version[0]}.{version[1]}")
-        parse = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, is_fortran, dtype = parse(stream, max_header_size=HEADER_BYTES_MAX)
-    except (ValueError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
-        reason = str(error).partition("\n")[0]
-        raise DataError(path, None, "header", f"expected the header of a numpy array: {reason}") from error
-    size = dtype.itemsize
-    for count in shape:
-        size *= count
-    if is_fortran or not 0 <= size <= ARRAY_BYTES_MAX:
-        expected = f"expected an array in C order of at most {ARRAY_BYTES_MAX} bytes, got {shape} of {dtype.itemsize}"
-        raise DataError(path, None, "header", expected)
-    return dtype, shape
 
 
 def find_size(path: Path, member: str) -> int | None:
@@ -50,7 +21,7 @@ def find_size(path: Path, member: str) -> int | None:
     with path.open("rb") as raw:
         magic = raw.read(len(MAGIC))
     if magic[:4] == ZIP:
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             return archive.getinfo(member).file_size
     return path.stat().st_size if magic == MAGIC else None
 
@@ -89,7 +60,7 @@ def read_rows(path: Path, dtype: np.dtype[Any], member: str, rows: int = PIECE_R
                     raise DataError(path, done, None, f"expected {count} rows, the file ends after this one")
                 yield np.frombuffer(data[: whole * dtype.itemsize], dtype)
                 done += whole
-    except (EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
+    except ARCHIVE_ERRORS as error:
         raise DataError(path, done, None, f"expected a sound file, after this row: {error}") from error
 
 
@@ -110,5 +81,5 @@ def read_text(path: Path, member: str) -> str:
         return data.decode("utf-32-le" if dtype.kind == "U" else "utf-8").rstrip("\0")
     except UnicodeDecodeError as error:
         raise DataError(path, None, member, f"expected text: {error}") from error
-    except (EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
+    except ARCHIVE_ERRORS as error:
         raise DataError(path, None, member, f"expected a sound file: {error}") from error

@@ -27,7 +27,7 @@ from engine.errors import DataError
 from engine.feeds.binance_book import DepthBook, Level, Update, count_ns, merge_by_time
 from engine.feeds.columns import FieldError, read_texts
 from engine.feeds.instruments import COUNT_MAX, Findings, Instrument, Instruments, count_rate
-from engine.feeds.tape import Format, Head, Records, RowBuilder, TapeFile
+from engine.feeds.tape import DECODE_ERRORS, Format, Head, Records, RowBuilder, TapeFile
 
 ON_BOOK = "MARKET"
 BLOCK_ROWS = 8_192
@@ -177,7 +177,7 @@ def read_lines(file: TapeFile, findings: Findings) -> Iterator[Line]:
             try:
                 ts_ns = count_ns(stamp) if stamp else 0
                 message = DECODER.decode(body)
-            except msgspec.DecodeError as error:
+            except DECODE_ERRORS as error:
                 if _is_other(body):
                     findings.counts["unused"] += 1
                 else:
@@ -217,7 +217,7 @@ def _is_other(body: str) -> bool:
     """Return whether a message we cannot read is one we do not want."""
     try:
         other = OTHER.decode(body)
-    except msgspec.DecodeError:
+    except DECODE_ERRORS:
         return False
     return (other.data or other).e not in HANDLERS
 
@@ -239,7 +239,7 @@ def sniff(head: Head) -> TapeFile | None:
         try:
             message = DECODER.decode(body)
             ts_ns = count_ns(stamp) if stamp else 0
-        except (msgspec.DecodeError, ValueError):
+        except (*DECODE_ERRORS, ValueError):
             continue
         for told in unwrap(message):
             symbol = _find_symbol(url) or told.symbol or told.snapshot_symbol

@@ -15,7 +15,7 @@ from engine.codes import ROW_INDEX, ROW_INTEREST, ROW_LIQUIDATION, ROW_MARK, ROW
 from engine.errors import DataError
 from engine.feeds.binance import DELIVERY, FUTURES, INVERSE, SIDES, SPOT, is_zero
 from engine.feeds.binance_book import STAMP_UNITS, count_id, count_ns
-from engine.feeds.block import Block, FieldError, Ints, count_stamps
+from engine.feeds.block import STAMP_MAX, Block, FieldError, Ints, count_stamps
 from engine.feeds.columns import convert_block, read_columns
 from engine.feeds.instruments import Findings, Instrument, Instruments, count_interest
 from engine.feeds.tape import Format, Head, Records, TapeFile, open_bytes
@@ -122,7 +122,10 @@ def _count_ns(text: str) -> int:
     if "-" not in text:
         return count_ns(text)
     stamp = datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
-    return int(stamp.timestamp()) * 1_000_000_000
+    found = int(stamp.timestamp()) * 1_000_000_000
+    if not 0 <= found <= STAMP_MAX:
+        raise ValueError(f"expected a stamp since 1970, got {text!r}")
+    return found
 
 
 class Span(NamedTuple):

@@ -10,10 +10,11 @@ import numpy as np
 
 from engine.codes import ROW_ADD, ROW_CHANGE, ROW_DELETE, ROW_TRADE
 from engine.errors import DataError
-from engine.feeds.columns import Block, Stamps, convert_block, count_stamp, read_columns
+from engine.feeds.columns import Block, Stamps, convert_block, count_id, count_stamp, read_columns
 from engine.feeds.instruments import Findings, Instrument, Instruments
 from engine.feeds.orders import ROWS_PER_BLOCK, Order, OrderBook, drop_fault
-from engine.feeds.tape import Format, Head, Records, RowBuilder, TapeFile
+from engine.feeds.tape import DECODE_ERRORS, Format, Head, Records, RowBuilder, TapeFile
+from engine.files import read_text
 from engine.layout import RECORD
 
 EXCHANGE = "bitstamp"
@@ -60,8 +61,8 @@ def _find_pair(path: Path) -> str:
     beside = path.with_name("meta.json")
     if beside.is_file():
         try:
-            return msgspec.json.decode(beside.read_bytes(), type=Meta).pair
-        except msgspec.DecodeError as error:
+            return msgspec.json.decode(read_text(beside), type=Meta).pair
+        except (OSError, *DECODE_ERRORS, ValueError) as error:
             raise DataError(beside, None, "pair", f"expected the pair the files are of: {error}") from error
     match = PAIR.search(path.name)
     if match is None:
@@ -95,7 +96,7 @@ def _convert_trades(instrument: Instrument, block: Block) -> Records:
     rows["kind"], rows["market"] = ROW_TRADE, instrument.index
     rows["ts_ns"] = block.stamps("timestamp", NS_PER_MS)
     rows["exchange_ns"] = block.stamps("exchange_timestamp", NS_PER_MS)
-    rows["id"] = block.map("trade_id", int)
+    rows["id"] = block.map("trade_id", count_id)
     rows["side"] = block.choose("side", SIDES)
     rows["price"] = block.count("price", instrument.prices)
     rows["qty"] = block.count("amount", instrument.trades)
@@ -108,7 +109,7 @@ def _convert_orders(instrument: Instrument, block: Block) -> Records:
     levels = instrument.levels
     rows["ts_ns"] = block.stamps("timestamp", NS_PER_MS)
     rows["exchange_ns"] = block.stamps("exchange_timestamp", NS_PER_MS)
-    rows["id"] = block.map("id", int)
+    rows["id"] = block.map("id", count_id)
     rows["kind"] = block.choose("action", ACTIONS)
     rows["side"] = block.choose("direction", SIDES)
     rows["price"] = block.map("price", lambda text: 0 if text.partition(".")[0] in NO_LIMIT else levels[text])

@@ -31,6 +31,14 @@ def count_stamp(text: str, ns_per_unit: int = NS_PER_US) -> int:
     return int(text)
 
 
+def count_id(text: str) -> int:
+    """Return a number that names something, within 64 bits; some venues have negative ones."""
+    number = int(text)
+    if abs(number) >> 63:
+        raise ValueError(f"expected an id within 64 bits, got {text!r}")
+    return number
+
+
 def count_stamps(texts: Sequence[str], ns_per_unit: int = NS_PER_US) -> Ints:
     """Return a column of stamps in their unit; ValueError where one is none."""
     joined = "".join(texts)

@@ -16,7 +16,7 @@ from engine.feeds.captures import (
     peek_messages,
     sniff_capture,
 )
-from engine.feeds.instruments import Findings, Instruments, number_id
+from engine.feeds.instruments import Findings, Instruments, Int64, number_id
 from engine.feeds.tape import Format, Head, Records, TapeFile
 
 OURS = re.compile(
@@ -37,7 +37,7 @@ class _Book(msgspec.Struct):
     s: str
     b: list[tuple[str, str]]
     a: list[tuple[str, str]]
-    u: int
+    u: Int64
 
 
 class _Ticker(msgspec.Struct):

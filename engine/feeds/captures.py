@@ -34,7 +34,18 @@ from engine.codes import (
 from engine.errors import DataError
 from engine.feeds.columns import FieldError
 from engine.feeds.instruments import Findings, Instrument, Instruments, count_interest, count_rate
-from engine.feeds.tape import Format, Head, Records, RowBuilder, TapeFile, open_bytes, read_head
+from engine.feeds.tape import (
+    DECODE_ERRORS,
+    LINE_BYTES_MAX,
+    Format,
+    Head,
+    Records,
+    RowBuilder,
+    TapeFile,
+    iter_lines,
+    open_bytes,
+    read_head,
+)
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -115,7 +126,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     line = 0
     try:
         with open_bytes(path) as stream:
-            for line, text in enumerate(stream, 1):
+            for line, text in enumerate(iter_lines(stream, path), 1):
                 if stripped := text.strip():
                     yield line, stripped
     except EOFError as error:
@@ -133,7 +144,12 @@ def _read_documents(path: Path) -> Iterator[tuple[int, str]]:
         at = BETWEEN.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing at all too
         try:
             _, end = find_end(text, at)
-        except json.JSONDecodeError as error:
+        except RecursionError as error:
+            raise DataError(path, None, None, f"expected JSON, message {number + 1} is nested too deep") from error
+        except ValueError as error:
+            if len(text) - at > LINE_BYTES_MAX:
+                expected = f"expected messages of at most {LINE_BYTES_MAX} bytes, number {number + 1} has more"
+                raise DataError(path, None, None, expected) from error
             more = list(_take(lines, DOCUMENT_BYTES + len(text) - at))
             if not more and at < len(text):
                 expected = f"expected JSON to the end, message {number + 1} is none: {error}"
@@ -163,7 +179,7 @@ def _read_listed(path: Path, findings: Findings) -> Iterator[Message]:
                 yield Message(path, number, count_stamp_text(bytes(envelope.ts).decode()), "", envelope.msg)
             else:
                 yield Message(path, number, 0, "", text)
-        except msgspec.MsgspecError as error:
+        except DECODE_ERRORS as error:
             findings.drop("json", DataError(path, number, None, f"expected a recorded message: {error}"))
         except ValueError as error:
             findings.drop("bad stamp", DataError(path, number, "ts", str(error)))
@@ -203,7 +219,7 @@ def _read_connection(path: Path, findings: Findings, only: bytes = b"") -> Itera
                 stamp = count_stamp_text(bytes(envelope.ts).decode())
                 told = envelope.msg or _decode_text(envelope.data)
                 yield Message(path, line, stamp, addresses.get(envelope.conn, ""), told)
-        except msgspec.MsgspecError as error:
+        except DECODE_ERRORS as error:
             findings.drop("json", DataError(path, line, None, f"expected a recorded message: {error}"))
         except ValueError as error:
             findings.drop("bad stamp", DataError(path, line, "ts", str(error)))
@@ -366,7 +382,7 @@ class MessageReader:
                 self.tell(message)
             except FieldError as error:
                 self.drop(message, error)
-            except msgspec.MsgspecError as error:
+            except DECODE_ERRORS as error:
                 self.findings.drop("json", DataError(message.path, message.line, None, f"expected a message: {error}"))
             if len(self.rows) >= ROWS:
                 yield self.rows.build()

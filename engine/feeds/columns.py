@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import DataError
-from engine.feeds.block import NS_PER_US, Block, FieldError, Parser, count_stamp, named, optional
+from engine.feeds.block import NS_PER_US, Block, FieldError, Parser, count_id, count_stamp, named, optional
 from engine.feeds.instruments import Findings
 from engine.feeds.tape import READ_ERRORS, Records, explain_read, open_bytes
 
@@ -25,6 +25,7 @@ __all__ = [
     "Parser",
     "Stamps",
     "convert_block",
+    "count_id",
     "count_stamp",
     "named",
     "optional",

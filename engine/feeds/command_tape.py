@@ -32,10 +32,11 @@ from engine.codes import (
 )
 from engine.contract import Market
 from engine.errors import DataError
-from engine.feeds.arrays import MAGIC, read_header, read_rows, read_text
+from engine.feeds.arrays import MAGIC, read_rows, read_text
 from engine.feeds.instruments import RATE_PER_ONE, Findings, Instruments
 from engine.feeds.merge import cut_chunks
-from engine.feeds.tape import Format, Head, Records, TapeFile, Teller
+from engine.feeds.tape import DECODE_ERRORS, Format, Head, Records, TapeFile, Teller
+from engine.files import read_header
 from engine.layout import COMMAND, RECORD
 
 Commands = NDArray[np.void]
@@ -89,7 +90,7 @@ def read_meta(path: Path) -> Meta:
     """
     try:
         meta = msgspec.json.decode(read_text(path, META), type=Meta)
-    except msgspec.DecodeError as error:
+    except DECODE_ERRORS as error:
         raise DataError(path, None, "meta", f"expected format and markets: {error}") from error
     if meta.format != FORMAT_NUMBER:
         raise DataError(path, None, "meta", f"expected format {FORMAT_NUMBER}, got {meta.format}")

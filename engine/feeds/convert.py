@@ -28,7 +28,7 @@ from engine.contract import Market
 from engine.errors import ConfigError, DataError
 from engine.feeds import CommandTape, open_feed
 from engine.feeds.inspect import rescale
-from engine.feeds.instruments import Instruments, RescaleError
+from engine.feeds.instruments import Decimals, Instruments, RescaleError
 from engine.feeds.merge import hold_last_stamp
 from engine.feeds.parquet import BLOCK_ROWS, FILE_FORMAT, META, NUMBERED, TYPES, Meta, build_frame
 from engine.feeds.tape import COUNTS, Records, Tape
@@ -226,7 +226,7 @@ def convert_tape(
     sources = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
     place = Workplace(target, "OUT", _is_ours(to), "conversion")
     _check_target(place, to, sources, is_replaced)
-    decimals: dict[tuple[str, str], Sequence[int]] = {}
+    decimals: Decimals = {}
     while True:
         tape = open_feed(sources, markets, is_strict=is_strict, decimals=decimals)
         if to == "npz" and isinstance(tape, CommandTape):
@@ -235,7 +235,7 @@ def convert_tape(
             with place:
                 return _write(tape, place, to, markets)
         except RescaleError as error:
-            rescale(decimals, error)
+            rescale(decimals, error, tape.files[0].path)
 
 
 def _is_ours(to: str) -> Any:

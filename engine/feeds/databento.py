@@ -15,7 +15,8 @@ from engine.codes import IN_SNAPSHOT, ROW_CLEAR, ROW_LEVEL, ROW_QUOTE, ROW_TRADE
 from engine.errors import DataError, MissingExtraError
 from engine.feeds.instruments import Findings, Instrument, Instruments, UnitCache
 from engine.feeds.orders import ROWS_PER_BLOCK, OrderBook, OrderError, drop_fault
-from engine.feeds.tape import Format, Head, Records, RowBuilder, TapeFile, open_bytes
+from engine.feeds.tape import READ_ERRORS, Format, Head, Records, RowBuilder, TapeFile, open_bytes
+from engine.files import PanicError, catch_panic
 
 MAGIC, LEGACY = b"DBN", b"P*M\x18"
 SCHEMAS = ("mbo", "trades", "tbbo", "mbp-1", "mbp-10", "bbo-1s", "bbo-1m")
@@ -23,6 +24,8 @@ PIECE_BYTES = 1 << 16
 METADATA_BYTES_MAX = 1 << 26
 SIDES = {"B": 1, "A": -1, "N": 0}
 PRICE_PLACES = 9  # prices are billionths
+SIGN, WHOLE = 1 << 63, (1 << 64) - 1
+STAMP_MAX = (1 << 62) - 1
 NO_PRICE, NO_STAMP = (1 << 63) - 1, (1 << 64) - 1
 LAST, MAYBE_BAD_BOOK = 128, 4  # record flags
 DAY_NS = 86_400_000_000_000
@@ -88,13 +91,14 @@ def read_records(path: Path) -> Generator[Any, None, None]:
     try:
         with open_bytes(path) as stream:
             while piece := stream.read(PIECE_BYTES):
-                records = decoder.write_and_decode(piece)
+                with catch_panic():
+                    records = decoder.write_and_decode(piece)
                 count += len(records)
                 yield from records
         rest = decoder.buffer()
-    except library.DBNError as error:
+    except (library.DBNError, PanicError) as error:
         raise DataError(path, count or None, None, f"expected DBN records: {error}") from error
-    except (OSError, EOFError) as error:
+    except READ_ERRORS as error:
         raise DataError(path, count or None, None, f"expected a readable file: {error}") from error
     if rest or not count:
         raise DataError(path, count or None, None, "expected a complete record, the file ends inside of one")
@@ -111,7 +115,7 @@ def read(files: Sequence[TapeFile], instruments: Instruments, findings: Findings
     schemas = sorted({file.columns[0] for file in files})
     if len(schemas) > 1:
         raise DataError(files[0].path, None, "schema", f"expected files of one schema, got {' and '.join(schemas)}")
-    builder = RowBuilder(findings)
+    library, builder = require_library(files[0].path), RowBuilder(findings)
     desks: dict[int, _Desk] = {}
     for file in files:
         records = read_records(file.path)
@@ -119,7 +123,10 @@ def read(files: Sequence[TapeFile], instruments: Instruments, findings: Findings
         for number, record in enumerate(records, 1):
             kind = type(record).__name__
             if kind not in APPLY:
-                names.take(kind, record, file.path, number)
+                try:
+                    names.take(kind, record, file.path, number)
+                except library.DBNError as error:  # texts are decoded when they are asked for
+                    findings.drop("bad text", DataError(file.path, number, None, f"expected UTF-8: {error}"))
                 continue
             findings.rows[schemas[0]] += 1
             stamp_ns = record.ts_recv if record.ts_recv != NO_STAMP else record.ts_event
@@ -131,6 +138,10 @@ def read(files: Sequence[TapeFile], instruments: Instruments, findings: Findings
             if desk is None:
                 desk = desks[instrument.index] = _Desk(instrument, builder, findings)
             venue_ns = record.ts_event if record.ts_event != NO_STAMP else 0
+            if not max(stamp_ns, venue_ns) <= STAMP_MAX:
+                expected = f"expected stamps of at most {STAMP_MAX}, got {stamp_ns} and {venue_ns}"
+                findings.drop("bad stamp", DataError(file.path, number, "ts_recv", expected))
+                continue
             desk.stamps = (builder.begin(file.path, number, stamp_ns, "ts_recv"), venue_ns)
             try:
                 APPLY[kind](desk, record)
@@ -178,6 +189,19 @@ def _find_midnight(date: Any) -> int:
     return int(datetime(date.year, date.month, date.day, tzinfo=UTC).timestamp()) * 1_000_000_000
 
 
+def read_letter(found: Any) -> str:
+    """Return the letter of an action or a side, whether the library knows it or not."""
+    return str(getattr(found, "value", found))
+
+
+def read_side(record: Any) -> int:
+    """Return the side of a record; OrderError where it has none of DBN's letters."""
+    letter = read_letter(record.side)
+    if letter not in SIDES:
+        raise OrderError("bad side", f"expected one of {', '.join(SIDES)}, got {letter!r}")
+    return SIDES[letter]
+
+
 class _Desk:
     """One instrument: records to rows."""
 
@@ -215,9 +239,10 @@ class _Desk:
 
     def apply_order(self, record: Any) -> None:
         """Apply a record of mbo: what fills take is out at once, so that the next fill finds who is first then."""
-        book, action, side = self._book, record.action.value, SIDES[record.side.value]
+        book, action, side = self._book, read_letter(record.action), read_side(record)
         book.begin(*self.stamps, is_new=not self._is_open)
-        number, qty = record.order_id, record.size
+        # ids have 64 bits without a sign, rows 64 with one: as many different ones
+        number, qty = (record.order_id + SIGN & WHOLE) - SIGN, record.size
         if action == "R":
             book.clear()
             self.is_whole = True
@@ -229,7 +254,7 @@ class _Desk:
         if action == "T":
             book.trade(side, price, qty, record.sequence)
         elif not side:
-            raise OrderError("bad side", f"expected the side of an order, got {record.side.value}")
+            raise OrderError("bad side", f"expected the side of an order, got {read_letter(record.side)}")
         elif action == "A":
             book.add(number, side, price, qty)
         elif action == "M":
@@ -241,7 +266,9 @@ class _Desk:
         elif action == "F":
             book.fill(number, qty)
             self._owed[number] = self._owed.get(number, 0) + qty
-        elif self._owed.get(number, 0) >= qty:
+        elif action != "C":
+            raise OrderError("bad action", f"expected one of A, C, F, M, N, R and T, got {action!r}")
+        elif qty and self._owed.get(number, 0) >= qty:
             self._owed[number] -= qty
             if not self._owed[number]:
                 del self._owed[number]
@@ -259,11 +286,11 @@ class _Desk:
         """Tell a trade."""
         price = self.count_price(record.price, self._instrument.prices)
         qty = self._instrument.trades[str(record.size)]
-        self._tell(ROW_TRADE, SIDES[record.side.value], price, qty, number=record.sequence)
+        self._tell(ROW_TRADE, read_side(record), price, qty, number=record.sequence)
 
     def apply_quote(self, record: Any) -> None:
         """Tell the best prices, and before them the trade where the record is one."""
-        if type(record).__name__ == "MBP1Msg" and record.action.value == "T":
+        if type(record).__name__ == "MBP1Msg" and read_letter(record.action) == "T":
             self.apply_trade(record)
         best = record.levels[0]
         rows = [
@@ -275,7 +302,7 @@ class _Desk:
 
     def apply_ladder(self, record: Any) -> None:
         """Tell the ten best levels of each side as the whole book, before them the trade if it is one."""
-        if record.action.value == "T":
+        if read_letter(record.action) == "T":
             self.apply_trade(record)
         told = [(1, level.bid_px, level.bid_sz) for level in record.levels]
         told += [(-1, level.ask_px, level.ask_sz) for level in record.levels]

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from engine.codes import IN_SNAPSHOT, ROW_CLEAR, ROW_LEVEL, ROW_QUOTE, ROW_TRADE
 from engine.errors import DataError
-from engine.feeds.arrays import MAGIC, read_header, read_rows
+from engine.feeds.arrays import MAGIC, read_rows
 from engine.feeds.instruments import Findings, GuessCache, Instrument, Instruments, UnitCache
 from engine.feeds.tape import Format, Head, Records, TapeFile
+from engine.files import read_header
 from engine.layout import RECORD
 
 EXCHANGE = "hftbacktest"  # which the files do not name

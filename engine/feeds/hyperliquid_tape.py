@@ -20,7 +20,7 @@ from engine.feeds.captures import (
     sniff_capture,
 )
 from engine.feeds.columns import FieldError
-from engine.feeds.instruments import Findings, Instrument, Instruments
+from engine.feeds.instruments import Findings, Instrument, Instruments, Int64
 from engine.feeds.tape import Format, Head, Records, TapeFile
 
 EXCHANGE = "hyperliquid"
@@ -59,7 +59,7 @@ class _Trade(msgspec.Struct):
     sz: str
     side: str
     time: int
-    tid: int
+    tid: Int64
 
 
 class _Context(msgspec.Struct):
@@ -94,7 +94,7 @@ class _Fills(msgspec.Struct):
 
 
 class _Block(msgspec.Struct):
-    block_number: int
+    block_number: Int64
     events: list[tuple[str, _Fill]]
     local_time: str = ""
 

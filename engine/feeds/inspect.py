@@ -10,7 +10,7 @@ from engine.codes import ROW_LAST, ROW_LEVEL, ROW_LIQUIDATION, ROW_MARK, ROW_QUO
 from engine.contract import Market
 from engine.errors import DataError
 from engine.feeds import CommandTape, open_feed
-from engine.feeds.instruments import Instruments, RescaleError
+from engine.feeds.instruments import GUESS, GUESSED_DECIMALS, Decimals, Instruments, RescaleError
 from engine.feeds.tape import COUNTS, Records, Tape
 from engine.memory import BookMeter
 
@@ -20,6 +20,7 @@ _GROUPS[ROW_LEVEL + 1] = ROW_LEVEL  # CLEAR and LEVEL
 _GROUPS[ROW_LEVEL], _GROUPS[ROW_TRADE] = ROW_LEVEL, ROW_TRADE
 _GROUPS[ROW_QUOTE], _GROUPS[ROW_LIQUIDATION] = ROW_QUOTE, ROW_LIQUIDATION
 _GROUPS[ROW_MARK : ROW_LAST + 4] = ROW_MARK  # whatever a ticker tells
+RESCALES_MAX = 256  # times a recording without markets is read anew because an instrument needs other units
 _ORDER = 12  # whatever tells of single orders
 _GROUPS[_ORDER:16] = _ORDER
 
@@ -106,22 +107,37 @@ def inspect_tape(
     DataError
         If the files cannot be read, or in strict mode at the first fault.
     """
-    decimals: dict[tuple[str, str], Sequence[int]] = {}
+    decimals: Decimals = {}
     while True:
         tape = open_feed(paths, markets, is_strict=is_strict, decimals=decimals)
         try:
             return _inspect(tape, is_strict, meter)
         except RescaleError as error:
-            rescale(decimals, error)
+            rescale(decimals, error, tape.files[0].path)
 
 
-def rescale(decimals: dict[tuple[str, str], Sequence[int]], error: RescaleError) -> None:
-    """Note the units an instrument turned out to need."""
-    from engine.feeds.instruments import GUESSED_DECIMALS
+def rescale(decimals: Decimals, error: RescaleError, path: Path | None = None) -> None:
+    """Note the units an instrument turned out to need; finer ones become the guess for all that need none so far.
 
-    found = list(decimals.get(error.name, (GUESSED_DECIMALS, GUESSED_DECIMALS)))
+    Raises
+    ------
+    DataError
+        If a recording is read anew too often for it.
+
+    Source: FEED-071.
+    """
+    found = list(decimals.get(error.name, (None, None)))
     found[error.place] = error.decimals
     decimals[error.name] = found
+    guess = list(decimals.get(GUESS, (GUESSED_DECIMALS, GUESSED_DECIMALS)))
+    guess[error.place] = max(guess[error.place] or 0, error.decimals)
+    decimals[GUESS] = guess
+    # each reading made one of these numbers or made it larger
+    known = [places for name, pair in decimals.items() if name != GUESS for places in pair if places is not None]
+    changes = sum(known) + len(known)
+    if changes > RESCALES_MAX:
+        expected = f"expected units that {RESCALES_MAX} readings find out: name the markets"
+        raise DataError(path, None, ("price", "amount")[error.place], f"{':'.join(error.name)}: {expected}")
 
 
 def _refuse_crossed(tape: Tape | CommandTape, ts_ns: int) -> None:

@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+import msgspec
 
 from engine.contract import DEFAULT_PRICE_MAX_TICK, Market
 from engine.errors import DataError
@@ -17,6 +19,13 @@ FINE_DECIMALS = 9  # of mark, index and last prices, which are finer than a tick
 RATE_PER_ONE = 10**12  # funding rates
 INTEREST_PER_ONE = 10**6  # open interest
 GUESSED_DECIMALS = 9  # of instruments nobody gave a market for
+GUESS = ("", "")  # under which name the guess stands, where it is another than that
+# (exchange, symbol) -> decimals of price and quantity; None: nothing is known of one of them
+Decimals = dict[tuple[str, str], Sequence[int | None]]
+INSTRUMENTS_MAX = (1 << 15) - 1  # of a tape: a row has two bytes for its instrument
+DECIMALS_MAX = 18  # of their units: 64 bits hold no count of finer ones
+# A number of a message that becomes part of a row: what is longer is no id of any venue, and no row holds it.
+Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 SAMPLES_MAX = 20  # faults that are kept with their place
 
 
@@ -87,21 +96,27 @@ class RescaleError(Exception):
 
 
 class GuessCache(UnitCache):
-    """The same where the unit is a guess: a text it does not fit asks for another."""
+    """The same where the unit is a guess: a text it does not fit asks for another.
 
-    def __init__(self, name: tuple[str, str], place: int, decimals: int, least: int) -> None:
+    Only the guess itself is given up for a larger number; a unit that some text needs becomes finer and never coarser
+    again, so that the asking ends, and what it cannot hold is refused.  Source: FEED-071.
+    """
+
+    def __init__(self, name: tuple[str, str], place: int, decimals: int, least: int, is_guess: bool) -> None:
         super().__init__(Decimal(1).scaleb(-decimals), least, COUNT_MAX)
-        self.name, self.place, self.decimals = name, place, decimals
+        self.name, self.place, self.decimals, self.is_guess = name, place, decimals, is_guess
 
     def __missing__(self, text: str) -> int:
         """Count a text, or ask for a finer or coarser unit."""
         number = parse_decimal(text)
         exponent = number.normalize().as_tuple().exponent
-        used = -exponent if isinstance(exponent, int) else 0
-        if used > self.decimals and number * 10**used < COUNT_MAX:
+        used = max(-exponent, 0) if isinstance(exponent, int) else 0
+        if used > DECIMALS_MAX:
+            raise ValueError(f"expected at most {DECIMALS_MAX} decimals, got {text}")
+        if used > self.decimals and 0 <= number * 10**used < COUNT_MAX:
             raise RescaleError(self.name, self.place, used)
-        if used < self.decimals and number * 10**self.decimals >= COUNT_MAX > number * 10 ** max(used, 0):
-            raise RescaleError(self.name, self.place, max(used, 0))
+        if self.is_guess and used < self.decimals and number * 10**self.decimals >= COUNT_MAX > number * 10**used:
+            raise RescaleError(self.name, self.place, used)
         return super().__missing__(text)
 
 
@@ -123,16 +138,20 @@ class Instrument:
         What mark, index and last prices are counted in; a whole number of them is a tick.
     """
 
-    def __init__(self, index: int, exchange: str, symbol: str, market: Market | None, decimals: Sequence[int]) -> None:
+    def __init__(self, index: int, exchange: str, symbol: str, market: Market | None, decimals: Decimals) -> None:
         self.index, self.exchange, self.symbol = index, exchange, symbol
         self.price_max_tick = COUNT_MAX
         if market is None:
             name = (exchange, symbol)
-            self.tick, self.lot = (Decimal(1).scaleb(-places) for places in decimals)
-            self.prices: UnitCache = GuessCache(name, 0, decimals[0], 1)
+            known, guess = decimals.get(name, (None, None)), decimals.get(GUESS, (GUESSED_DECIMALS, GUESSED_DECIMALS))
+            price, amount = (two if one is None else one for one, two in zip(known, guess, strict=True))
+            assert price is not None
+            assert amount is not None
+            self.tick, self.lot = Decimal(1).scaleb(-price), Decimal(1).scaleb(-amount)
+            self.prices: UnitCache = GuessCache(name, 0, price, 1, known[0] is None)
             self.levels: UnitCache = self.prices
-            self.totals: UnitCache = GuessCache(name, 1, decimals[1], 0)
-            self.trades: UnitCache = GuessCache(name, 1, decimals[1], 1)
+            self.totals: UnitCache = GuessCache(name, 1, amount, 0, known[1] is None)
+            self.trades: UnitCache = GuessCache(name, 1, amount, 1, known[1] is None)
         else:
             self.tick, self.lot = market.tick_size, market.lot_size
             if market.price_max is None:
@@ -218,13 +237,13 @@ class Instruments:
         markets: Sequence[Market] = (),
         homes: Mapping[str, str] | None = None,
         extras: Sequence[tuple[str, str]] = (),
-        decimals: Mapping[tuple[str, str], Sequence[int]] | None = None,
+        decimals: Mapping[tuple[str, str], Sequence[int | None]] | None = None,
     ) -> None:
         self.markets = tuple(markets)
         self.homes = dict(homes or {})
         self._decimals = dict(decimals or {})
         self._found: dict[tuple[str, str], Instrument | None] = {}
-        self.rows = [Instrument(at, "", market.symbol, market, ()) for at, market in enumerate(markets)]
+        self.rows = [Instrument(at, "", market.symbol, market, {}) for at, market in enumerate(markets)]
         for name in extras:
             self._found[name] = self._add(*name)
 
@@ -237,9 +256,9 @@ class Instruments:
         return iter(self.rows)
 
     def _add(self, exchange: str, symbol: str) -> Instrument:
-        guessed = (GUESSED_DECIMALS, GUESSED_DECIMALS)
-        decimals = self._decimals.get((exchange, symbol), guessed)
-        self.rows.append(Instrument(len(self.rows), exchange, symbol, None, decimals))
+        if len(self.rows) == INSTRUMENTS_MAX:
+            raise DataError(f"{exchange}:{symbol}", None, None, f"expected at most {INSTRUMENTS_MAX} instruments")
+        self.rows.append(Instrument(len(self.rows), exchange, symbol, None, self._decimals))
         return self.rows[-1]
 
     def find(self, exchange: str, symbol: str) -> Instrument | None:

@@ -21,8 +21,8 @@ from engine.feeds.captures import (
     read_messages,
     sniff_capture,
 )
-from engine.feeds.instruments import Findings, Instrument, Instruments
-from engine.feeds.tape import Format, Head, Records, TapeFile
+from engine.feeds.instruments import Findings, Instrument, Instruments, Int64
+from engine.feeds.tape import DECODE_ERRORS, Format, Head, Records, TapeFile
 from engine.units import parse_decimal
 
 EXCHANGE = "lighter"
@@ -38,15 +38,15 @@ class _Level(msgspec.Struct):
 class _Book(msgspec.Struct):
     asks: list[_Level]
     bids: list[_Level]
-    offset: int
-    nonce: int = 0
-    begin_nonce: int = 0
+    offset: Int64
+    nonce: Int64 = 0
+    begin_nonce: Int64 = 0
 
 
 class Trade(msgspec.Struct):
     """A trade as the venue tells it, with what both accounts held before it."""
 
-    trade_id: int
+    trade_id: Int64
     type: str
     size: str
     price: str
@@ -64,7 +64,7 @@ class Trade(msgspec.Struct):
 
 
 class _Stats(msgspec.Struct):
-    market_id: int
+    market_id: Int64
     symbol: str = ""
     index_price: str = ""
     mark_price: str = ""
@@ -123,7 +123,7 @@ def _find_symbols(files: Sequence[TapeFile]) -> dict[str, str]:
         try:
             told = _list_stats(_decode(message.text))
             symbols |= {str(stats.market_id): stats.symbol for stats in told if stats.symbol}
-        except msgspec.MsgspecError:
+        except DECODE_ERRORS:
             continue  # told when it is read
     return symbols
 
@@ -260,7 +260,7 @@ def check_lighter_trades(path: str | Path) -> TradeCheck:
             for trade in sorted(trades, key=lambda trade: trade.trade_id):
                 counted["trades"] += 1
                 _follow(found.channel, trade, held, counted)
-        except (msgspec.MsgspecError, ValueError, ArithmeticError) as error:
+        except (*DECODE_ERRORS, ValueError, ArithmeticError) as error:
             raise DataError(file, message.line, None, f"expected a message of trades: {error}") from error
     accounts = len({account for _, account in held})
     return TradeCheck(accounts=accounts, **counted)

@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.codes import OFF_MARKET, ROW_QUOTE
 from engine.errors import DataError, MissingExtraError
-from engine.feeds.columns import Block, convert_block, read_columns, read_texts
+from engine.feeds.columns import Block, convert_block, count_id, read_columns, read_texts
 from engine.feeds.instruments import Findings, Instrument, Instruments, UnitCache
 from engine.feeds.orders import ROWS_PER_BLOCK, OrderBook, OrderError, drop_fault
 from engine.feeds.tape import Format, Head, Records, RowBuilder, TapeFile
@@ -140,7 +140,7 @@ class _Day:
         prices = self._instrument.levels
         rows["ts_ns"] = np.array(block.map("time", count_time), dtype=np.int64) + self._midnight_ns
         rows["kind"] = block.choose("type", TYPES)
-        rows["id"] = block.map("id", int)
+        rows["id"] = block.map("id", count_id)
         rows["qty"] = block.count("size", self._instrument.totals)
         rows["price"] = block.map("price", lambda text: STATES[text] if text in STATES else count_price(text, prices))
         rows["side"] = block.choose("direction", SIDES)

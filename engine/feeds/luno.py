@@ -3,15 +3,16 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from engine.errors import DataError
+from engine.feeds.block import STAMP_MAX
 from engine.feeds.columns import read_texts
 from engine.feeds.instruments import Findings, Instrument, Instruments, number_id
 from engine.feeds.orders import ROWS_PER_BLOCK, OrderBook, OrderError, drop_fault
-from engine.feeds.tape import Format, Head, Records, RowBuilder, TapeFile
+from engine.feeds.tape import DECODE_ERRORS, Format, Head, Records, RowBuilder, TapeFile
 from engine.units import parse_decimal
 
 EXCHANGE = "luno"
@@ -62,7 +63,7 @@ class Message(msgspec.Struct):
     """A snapshot where it has sides, else an update."""
 
     sequence: str
-    timestamp: int
+    timestamp: Annotated[int, msgspec.Meta(ge=0, le=STAMP_MAX // NS_PER_MS)]
     bids: list[Resting] | None = None
     asks: list[Resting] | None = None
     trade_updates: list[Trade] | None = None
@@ -91,7 +92,7 @@ def sniff(head: Head) -> TapeFile | None:
     _, text = next(read_texts(head.path, BLOCK_BYTES))
     try:
         first = DECODER.decode(text.partition("\n")[0])
-    except msgspec.DecodeError as error:
+    except DECODE_ERRORS as error:
         raise DataError(head.path, 1, None, f"expected a message of Luno's: {error}") from error
     return TapeFile(head.path, FORMAT, "orders", EXCHANGE, match["pair"].upper(), first.timestamp * NS_PER_MS, 1)
 
@@ -109,7 +110,7 @@ def read(files: Sequence[TapeFile], instruments: Instruments, findings: Findings
                     continue
                 try:
                     stream.take(file.path, line, DECODER.decode(message))
-                except msgspec.DecodeError as error:
+                except DECODE_ERRORS as error:
                     findings.drop("json", DataError(file.path, line, None, f"expected a message of Luno's: {error}"))
                 if len(stream.builder) >= ROWS_PER_BLOCK:
                     yield stream.builder.build()

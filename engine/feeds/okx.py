@@ -4,6 +4,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice, zip_longest
+from typing import Annotated
 
 import msgspec
 from sortedcontainers import SortedDict
@@ -20,7 +21,7 @@ from engine.feeds.captures import (
     count_side,
     sniff_capture,
 )
-from engine.feeds.instruments import Findings, Instrument, Instruments, number_id
+from engine.feeds.instruments import Findings, Instrument, Instruments, Int64, number_id
 from engine.feeds.tape import Format, Head, Records, TapeFile
 
 OURS = re.compile(rb'"arg":\s*\{"channel":\s*"[\w-]+"|wss://ws\w*\.okx\.com')
@@ -42,13 +43,16 @@ class _Envelope(msgspec.Struct):
     data: msgspec.Raw = msgspec.Raw(b"[]")
 
 
+_Level = Annotated[list[str], msgspec.Meta(min_length=2)]  # price, size, and what is not looked at
+
+
 class _Book(msgspec.Struct):
-    asks: list[list[str]]
-    bids: list[list[str]]
+    asks: list[_Level]
+    bids: list[_Level]
     ts: str
     checksum: int | None = None
-    seqId: int | None = None
-    prevSeqId: int | None = None
+    seqId: Int64 | None = None
+    prevSeqId: Int64 | None = None
 
 
 class _Trade(msgspec.Struct):

@@ -44,8 +44,8 @@ from engine.feeds.instruments import (
     count_rate,
 )
 from engine.feeds.merge import hold_last_stamp, merge_streams
-from engine.feeds.tape import Format, Head, Records, TapeFile
-from engine.files import require_polars
+from engine.feeds.tape import DECODE_ERRORS, Format, Head, Records, TapeFile
+from engine.files import refuse_parquet, require_polars
 from engine.layout import RECORD
 
 # What each file holds; the order is the order at equal stamps (FEED-001).
@@ -66,6 +66,7 @@ META = "perp.tape"
 FILE_FORMAT = 1
 DECIMALS = 18  # of every decimal column; 38 digits leave 20 before the point
 BLOCK_ROWS = 1 << 16
+BLOCK_BYTES_MAX = 1 << 28  # of the texts of a block
 MAGIC = b"PAR1"
 # A row and its place in the tape.
 NUMBERED = np.dtype([("record", RECORD), ("row", "<i8")])
@@ -223,7 +224,8 @@ def sniff(head: Head) -> TapeFile | None:
         expected = f"expected a tape of format {FILE_FORMAT} and one of {', '.join(ranks)}"
         raise DataError(path, None, META, f"{expected}, got {meta.format} and {meta.type!r}")
     polars = require_polars(f"{path}: reading Parquet")
-    schema = polars.read_parquet_schema(path)
+    with refuse_parquet(path):
+        schema = polars.read_parquet_schema(path)
     for name, wanted in describe_schema(polars, meta.type).items():
         if schema.get(name) != wanted:
             raise DataError(path, None, name, f"expected a column of {wanted}, got {schema.get(name, 'none')}")
@@ -232,15 +234,16 @@ def sniff(head: Head) -> TapeFile | None:
 
 def _read_meta(path: Path) -> Meta | None:
     polars = require_polars(f"{path}: reading Parquet")
-    try:
+    with refuse_parquet(path):
         text = polars.read_parquet_metadata(path).get(META)
-    except (OSError, polars.exceptions.PolarsError) as error:
-        raise DataError(path, None, None, f"expected a whole Parquet file: {error}".splitlines()[0]) from error
     if text is None:
         return None
     try:
-        return msgspec.json.decode(text, type=Meta)
-    except msgspec.DecodeError as error:
+        meta = msgspec.json.decode(text, type=Meta)
+        if not all(0 <= index < len(meta.instruments) for index in meta.present):
+            raise ValueError("an index of no instrument")
+        return meta
+    except (*DECODE_ERRORS, ValueError) as error:
         raise DataError(path, None, META, f"expected the metadata of a tape: {error}") from error
 
 
@@ -307,12 +310,13 @@ def _read_file(file: TapeFile, instruments: Instruments, findings: Findings) -> 
         columns.append(column.str.strip_chars_end("0").str.strip_chars_end(".") if is_decimal else column)
     last, start = -1, 0
     while True:
-        try:
+        with refuse_parquet(file.path):
             frame = polars.scan_parquet(file.path).slice(start, BLOCK_ROWS).select(columns).collect()
-        except (OSError, polars.exceptions.PolarsError) as error:
-            raise DataError(file.path, None, None, f"expected a whole Parquet file: {error}".splitlines()[0]) from error
+            size = sum(frame[name].str.len_bytes().sum() for name in names)
         if not len(frame):
             return
+        if size > BLOCK_BYTES_MAX:
+            raise DataError(file.path, start + 1, None, f"expected texts of at most {BLOCK_BYTES_MAX} bytes in a block")
         whole = Block(start + 1, {name: frame[name].to_list() for name in names})
         start += len(frame)
         for block, rows in convert_block(file.path, whole, converter.convert, findings):

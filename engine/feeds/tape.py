@@ -12,14 +12,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.codes import ENDS_MESSAGE, ROW_CLEAR, ROW_INDEX, ROW_LEVEL, ROW_LIQUIDATION, ROW_NAMES, ROW_TRADE
 from engine.contract import Market
 from engine.errors import DataError, MissingExtraError
-from engine.feeds.instruments import Findings, Instruments
+from engine.feeds.instruments import Decimals, Findings, Instruments
 from engine.feeds.merge import Commands, cut_chunks, merge_streams
+from engine.files import ARCHIVE_ERRORS, open_archive
 from engine.layout import COMMAND, INSTRUMENT, KNOWN_LEVEL, RECORD
 
 Records = NDArray[np.void]
@@ -27,6 +29,9 @@ Records = NDArray[np.void]
 HEAD_BYTES = 1 << 16
 # Of `Teller.counts`, in the order engine.kernels.tape numbers them.
 COUNTS = ("messages", "snapshots", "crossed", "beyond", "off_book", "funding", "bbo_checked", "bbo_equal")
+# What is unpacked at once: a block of zstd is at most 128 KiB, of as few as 4 bytes.
+ZSTD_BYTES = 1 << 10
+ZSTD_WINDOW_MAX = 1 << 27
 TABLE_LEAST = 1 << 10
 ROOM_LEAST = 256
 TAPE_MEMBERS = ("commands.npy", "data.npy")  # of an archive of arrays: our own commands, hftbacktest's events
@@ -111,15 +116,15 @@ def open_bytes(path: Path, member: str = "") -> BinaryIO:
         if magic[:2] == GZIP:
             return _open_gzip(path)
         if magic == ZIP:
-            archive = zipfile.ZipFile(path)
+            archive = open_archive(path)
             return cast(BinaryIO, archive.open(member or _choose_member(path, archive)))
         if magic == ZSTD:
             return _open_zstd(path)
         return path.open("rb")
-    except (zipfile.BadZipFile, KeyError, RuntimeError, NotImplementedError) as error:
-        raise DataError(path, None, None, f"expected a sound zip archive: {error}") from error
     except OSError as error:
         raise DataError(path, None, None, f"expected a readable file: {error.strerror or error}") from error
+    except ARCHIVE_ERRORS as error:
+        raise DataError(path, None, None, f"expected a sound zip archive: {error}") from error
 
 
 def _choose_member(path: Path, archive: zipfile.ZipFile) -> str:
@@ -175,12 +180,18 @@ def _open_zstd(path: Path) -> BinaryIO:
 
 
 class _ZstdFile(io.RawIOBase):
-    """Frames of zstd after each other; the library's own reader takes a file that ends early for a whole one."""
+    """Frames of zstd after each other; the library's own reader takes a file that ends early for a whole one.
+
+    Source: FEED-074.
+    """
 
     def __init__(self, path: Path, library: Any) -> None:
         self._raw, self._library = path.open("rb"), library
-        self._frame = library.ZstdDecompressor().decompressobj()
-        self._ready = b""
+        self._frame = self._begin_frame()
+        self._ready = memoryview(b"")
+
+    def _begin_frame(self) -> Any:
+        return self._library.ZstdDecompressor(max_window_size=ZSTD_WINDOW_MAX).decompressobj()
 
     def readable(self) -> bool:
         return True
@@ -191,15 +202,15 @@ class _ZstdFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while not self._ready:
-            block = (self._frame.unused_data if self._frame.eof else b"") or self._raw.read(HEAD_BYTES)
+            block = (self._frame.unused_data if self._frame.eof else b"") or self._raw.read(ZSTD_BYTES)
             if not block:
                 if not self._frame.eof:
                     raise EOFError("the last frame is not complete")
                 return 0
             if self._frame.eof:
-                self._frame = self._library.ZstdDecompressor().decompressobj()
+                self._frame = self._begin_frame()
             try:
-                self._ready = self._frame.decompress(block)
+                self._ready = memoryview(self._frame.decompress(block))
             except self._library.ZstdError as error:
                 raise zlib.error(str(error)) from error
         count = min(len(buffer), len(self._ready))
@@ -207,7 +218,27 @@ class _ZstdFile(io.RawIOBase):
         return count
 
 
+DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # of a message in JSON
 READ_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
+LINE_BYTES_MAX = 1 << 26  # of a message: a whole book of every order is one
+
+
+def iter_lines(stream: BinaryIO, path: Path) -> Iterator[bytes]:
+    """Yield the lines of a stream, each with its end.
+
+    Raises
+    ------
+    DataError
+        If one has more than LINE_BYTES_MAX bytes.
+
+    Source: FEED-074.
+    """
+    line = 0
+    while text := stream.readline(LINE_BYTES_MAX + 1):
+        line += 1
+        if len(text) > LINE_BYTES_MAX:
+            raise DataError(path, line, None, f"expected lines of at most {LINE_BYTES_MAX} bytes")
+        yield text
 
 
 def explain_read(path: Path, line: int, error: BaseException) -> DataError:
@@ -477,7 +508,7 @@ class Tape:
         homes: dict[str, str] | None = None,
         indexes: dict[str, tuple[str, str]] | None = None,
         is_strict: bool = True,
-        decimals: dict[tuple[str, str], Sequence[int]] | None = None,
+        decimals: Decimals | None = None,
     ) -> None:
         self.files = tuple(sorted(files, key=lambda file: (file.rank, file.first_ns, str(file.path))))
         self.skipped = tuple(skipped)

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 
 from engine import codes
-from engine.contract import Market, build_setup
+from engine.contract import Market, build_setup, convert_markets
 from engine.errors import DataError
+from engine.files import JSON_BYTES_MAX, read_text
 from engine.fuzz.setups import make_markets
 from engine.fuzz.storm import Command, random_stream
 from engine.fuzz.twins import Twins
@@ -194,12 +195,12 @@ def replay_failure(path: str | Path) -> str:
     Source: FUZZ-003.
     """
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        markets = msgspec.convert(found["markets"], list[Market])
+        found = json.loads(read_text(path, JSON_BYTES_MAX))
+        markets = convert_markets(found["markets"])
         commands = [Command(**fields) for fields in found["commands"]]
         if found["format"] != FORMAT:
             raise ValueError(f"format {FORMAT}, got {found['format']}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(path, None, None, f"expected a stream kept by perp fuzz: {error}") from error
     try:
         play(markets, commands)

@@ -1,17 +1,16 @@
 """A run directory read back: its summary, its markets, its events, its series."""
 
 import json
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.contract import Market, Setup, build_setup
+from engine.contract import Market, Setup, build_setup, convert_markets
 from engine.errors import DataError, MissingExtraError
+from engine.files import ARCHIVE_BYTES_MAX, JSON_BYTES_MAX, check_parquet_rows, read_arrays, read_text, refuse_parquet
 from engine.layout import EVENT
 from engine.units import parse_decimal
 
@@ -47,12 +46,12 @@ def open_run(folder: Path) -> RunRecord:
     """
     path = folder / "summary.json"
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = json.loads(read_text(path, JSON_BYTES_MAX))
         told = summary["parameters"]
         given = told["markets"] if "markets" in told else [told["market"]]  # a simulated run has one
-        markets = msgspec.convert(given, tuple[Market, ...])
+        markets = tuple(convert_markets(given))
         parse_decimal(summary["assets"][0]["unit"])
-    except (OSError, ValueError, KeyError, IndexError, TypeError, msgspec.ValidationError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise DataError(path, None, None, f"expected the summary of a run: {error}") from error
     return RunRecord(folder, summary, build_setup(markets, str(path)), markets)
 
@@ -82,11 +81,7 @@ def read_events(folder: Path) -> Iterator[Rows]:
 
 
 def _read_member(path: Path, name: str) -> NDArray[Any]:
-    try:
-        with np.load(path, allow_pickle=False) as found:
-            rows: NDArray[Any] = found[name]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(path, None, None, f"expected the {name} of a run: {error}") from error
+    rows: NDArray[Any] = read_arrays(path, name)[name]
     return rows
 
 
@@ -97,12 +92,14 @@ def _read_parquet(path: Path) -> Iterator[Rows]:
     except ImportError as error:
         raise MissingExtraError(f"{path} needs `pip install 'perp-engine[parquet]'`") from error
     names = EVENT.names or ()
+    check_parquet_rows(path, ARCHIVE_BYTES_MAX // EVENT.itemsize)
     try:
-        frame = polars.read_parquet(path, columns=list(names))
-        rows = np.zeros(len(frame), EVENT)
-        for name in names:
-            rows[name] = frame[name].to_numpy()
-    except (OSError, ValueError, TypeError, polars.exceptions.PolarsError) as error:
+        with refuse_parquet(path):
+            frame = polars.read_parquet(path, columns=list(names))
+            rows = np.zeros(len(frame), EVENT)
+            for name in names:
+                rows[name] = frame[name].to_numpy()
+    except (ValueError, TypeError, OverflowError) as error:
         raise DataError(path, None, None, f"expected the events of a run: {error}") from error
     yield rows
 

@@ -134,7 +134,7 @@ def _read_recorded(file: Path, market: Market, times: Ints) -> Ints:
     """Return the recorded price that stands at each time, in ticks; before the first one the first."""
     stamps: list[int] = []
     ticks: list[int] = []
-    units = Instrument(0, "", market.symbol, market, ())
+    units = Instrument(0, "", market.symbol, market, {})
     is_ticker = False
     for line, row in read_csv(file, _check_columns):
         is_ticker = not set(COLUMNS) <= row.keys()

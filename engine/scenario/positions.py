@@ -13,12 +13,14 @@ from engine.contract import Market, MarketRules, build_setup, value_of
 from engine.errors import DataError, MissingExtraError
 from engine.feeds.columns import named, read_blocks, unknown_symbol
 from engine.feeds.instruments import Instrument, UnitCache
+from engine.files import check_parquet_rows, refuse_parquet
 from engine.scenario.population import build_assignments, check_capacity
 from engine.units import parse_decimal
 
 NEEDED = ("account", "symbol", "side", "amount", "entry_price", "leverage", "margin_mode")
 SIDES = {"long": 1, "short": -1, "buy": 1, "sell": -1}
 MODES = {"cross": CROSS, "isolated": ISOLATED, "portfolio": PORTFOLIO}
+ROWS_MAX = 1 << 24  # of a Parquet file: an exchange has no more accounts unless told so
 MONEY_MOST = 1 << 60  # the most an asset's deposits may come to (NUM-006)
 
 
@@ -38,7 +40,7 @@ class _Reader:
 
     def __init__(self, index: int, market: Market, rules: MarketRules) -> None:
         self.index, self.rules = index, rules
-        self.units = Instrument(index, "", market.symbol, market, ())
+        self.units = Instrument(index, "", market.symbol, market, {})
         self.amounts = UnitCache(market.lot_size, 1, rules.order_max_lot)
         self.money = UnitCache(market.quote_unit, 0, MONEY_MOST)
 
@@ -183,17 +185,27 @@ def read_csv(file: Path, check: Callable[[Path, Sequence[str]], None]) -> Iterat
         An empty or unreadable file, or a row of another length.
     """
     columns: list[str] = []
-    for first, block in read_blocks(file):
-        for line, fields in enumerate(csv.reader(block.decode("ascii").split("\n")), first):
-            if not columns:
-                columns = fields
-                check(file, columns)
-            elif len(fields) != len(columns):
-                raise DataError(file, line, None, f"expected {len(columns)} fields, got {len(fields)}")
-            else:
-                yield line, dict(zip(columns, fields, strict=True))
+    for line, fields in _split_lines(file):
+        if not columns:
+            columns = fields
+            check(file, columns)
+        elif len(fields) != len(columns):
+            raise DataError(file, line, None, f"expected {len(columns)} fields, got {len(fields)}")
+        else:
+            yield line, dict(zip(columns, fields, strict=True))
     if not columns:
         raise DataError(file, 1, None, "expected a header line, the file is empty")
+
+
+def _split_lines(file: Path) -> Iterator[tuple[int, list[str]]]:
+    for first, block in read_blocks(file):
+        line = first
+        try:
+            for line, fields in enumerate(csv.reader(block.decode("ascii").split("\n")), first):
+                yield line, fields
+        except csv.Error as error:
+            expected = f"expected a line of fields, the one after this is none: {error}"
+            raise DataError(file, line, None, expected) from error
 
 
 def _read_parquet(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -201,10 +213,9 @@ def _read_parquet(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
         import polars
     except ImportError as error:
         raise MissingExtraError(f"{file}: reading Parquet needs `pip install 'perp-engine[parquet]'`") from error
-    try:
+    check_parquet_rows(file, ROWS_MAX)
+    with refuse_parquet(file):
         frame = polars.read_parquet(file)
-    except (OSError, polars.exceptions.PolarsError) as error:
-        raise DataError(file, None, None, f"expected a readable Parquet file: {error}".splitlines()[0]) from error
     _check_columns(file, frame.columns)
     for number, row in enumerate(frame.iter_rows(named=True), 1):
         # str of a double is the shortest decimal that means it: 0.1 is read as a tenth.

@@ -8,8 +8,9 @@ from typing import TypeVar
 import msgspec
 
 from engine.codes import PPM
-from engine.errors import ConfigError
-from engine.units import count_units
+from engine.errors import ConfigError, shorten
+from engine.files import read_text
+from engine.units import check_tree, count_units
 
 Settings = TypeVar("Settings")
 
@@ -25,15 +26,16 @@ def load_settings(path: str | Path, form: type[Settings]) -> Settings:
     file = Path(path)
     try:
         # Floats stay text until they are decimals: 0.1 means a tenth, not the double next to it.
-        raw = tomllib.loads(file.read_text(encoding="utf-8"), parse_float=str)
+        raw = tomllib.loads(read_text(file), parse_float=str)
+        check_tree(raw)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # of the file, of its text, of a number in it
+        raise ConfigError(f"{file}: not valid TOML: {shorten(str(error))}") from error
     try:
         return msgspec.convert(raw, form, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{file}: {error}") from error
+        raise ConfigError(f"{file}: {shorten(str(error))}") from error
 
 
 def check_range(field: str, value: Decimal | int, least: Decimal | int, most: Decimal | int) -> None:

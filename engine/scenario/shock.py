@@ -15,6 +15,7 @@ from engine.units import parse_decimal
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
 UNIT_NS = {"ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000}
 FACTOR_MOST = 100
+DURATION_END_NS = 1 << 63
 STEP_MS_MOST = 3_600_000
 
 
@@ -24,6 +25,8 @@ def parse_duration(text: str | int) -> int:
     if match is None:
         raise ValueError(f"expected a duration like 250ms, 12s, 1.5m or 2h, got {text!r}")
     number = parse_decimal(match[1]) * UNIT_NS[match[2] or "s"]
+    if number >= DURATION_END_NS:
+        raise ValueError(f"expected a duration below 292 years, got {text!r}")
     if number != int(number):
         raise ValueError(f"expected whole nanoseconds, got {text!r}")
     return int(number)

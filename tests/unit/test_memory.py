@@ -7,7 +7,7 @@ import pytest
 
 from engine import Exchange, load_market
 from engine.codes import ACCOUNTS_FULL, LEVEL, PRICE_MAX_LIMIT
-from engine.compiled import Capacity, CompiledEngine, count_order_bytes, count_price_bytes
+from engine.compiled import Capacity, CompiledEngine
 from engine.contract import build_setup
 from engine.feeds import open_feed
 from engine.layout import ACCOUNT, COMMAND, ORDER, POSITION
@@ -18,6 +18,8 @@ from engine.memory import (
     PAGE_BYTES,
     BookMeter,
     count_book_bytes,
+    count_order_bytes,
+    count_price_bytes,
     describe_setup,
     format_bytes,
     format_memory,

@@ -357,7 +357,7 @@ def test_parquet_says_the_same_as_csv(tmp_path):
     bad.write_parquet(tmp_path / "bad.parquet")
     with pytest.raises(DataError, match=r"bad\.parquet:1: field 'side': expected long or short"):
         read_positions(tmp_path / "bad.parquet", pair())
-    with pytest.raises(DataError, match="expected a readable Parquet file"):
+    with pytest.raises(DataError, match="expected a whole Parquet file"):
         read_positions(write(tmp_path, "no", "not.parquet"), pair())
 
 

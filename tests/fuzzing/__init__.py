@@ -1,0 +1,1 @@
+"""Mutated recordings, snapshots and settings: whatever the bytes, only our own errors come out."""
