@@ -175,13 +175,14 @@ class Exchange:
     Source: DESIGN 11; spec STATE-003.
     """
 
+    journal: "Journal | None" = None  # of `open`
+    recovery: "Recovery | None" = None
+
     def __init__(self, markets: Sequence[Market], engine: str = "compiled", capacity: Capacity | None = None) -> None:
         self.markets = tuple(markets)
         self.setup = build_setup(self.markets)
         self.engine_name = engine
         self.engine = _make_engine(self.setup, engine, capacity or Capacity())
-        self.journal: Journal | None = None
-        self.recovery: Recovery | None = None
 
     @classmethod
     def open(
@@ -342,7 +343,6 @@ class Exchange:
             check_units(self.markets, markets or ())
             check_change(self.setup, setup, self.view())
         twin.engine = self.engine.copy()
-        twin.journal = twin.recovery = None
         if markets is not None and setup is not None:
             twin.markets, twin.setup = tuple(markets), setup
             if isinstance(twin.engine, CompiledEngine):

@@ -12,6 +12,7 @@ from engine.audit import check_state
 from engine.digest import compute_digest
 from engine.errors import ConfigError
 from engine.exchange import Capacity, Exchange
+from engine.fuzz.setups import draw_adl, draw_house, draw_stages, make_markets
 from engine.policies import AdlPolicy, LiquidationPolicy
 from tests.mirror import streams
 from tests.mirror.pair import make_market
@@ -21,25 +22,14 @@ SEEDS = 60
 seen: Counter[str] = Counter()
 
 
-def make_markets(seed):
-    """Return the markets of a random setup, as `streams.make_setup` draws them."""
-    kept = []
-    build, streams.build_setup = streams.build_setup, lambda markets: kept.extend(markets) or build(markets)
-    try:
-        streams.make_setup(seed)
-    finally:
-        streams.build_setup = build
-    return kept
-
-
 def change_policies(markets, seed):
     """Return the markets with other policies of liquidation and auto-deleveraging, and other rates."""
     changed = []
     for index, market in enumerate(markets):
         rng = random.Random(f"flight {seed} {index}")
         bare = streams.replace_market(market, liquidation=LiquidationPolicy(), adl=AdlPolicy())
-        drawn = streams.draw_stages(rng, streams.draw_adl(rng, bare))
-        housed = streams.draw_house(rng, drawn)
+        drawn = draw_stages(rng, draw_adl(rng, bare))
+        housed = draw_house(rng, drawn)
         if housed.liquidation.backstop == "adl" and market.liquidation.backstop != "adl":
             keep = structs.replace(drawn.liquidation, backstop=market.liquidation.backstop, vault_below=Decimal("0.5"))
         else:
