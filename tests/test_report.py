@@ -134,7 +134,7 @@ def test_what_cannot_be_written_or_read_is_refused(demo, tmp_path, capsys):
     (broken / "report.html").unlink()
     (broken / "events.npz").write_bytes(b"no archive")
     assert main(["report", str(broken)]) == 4
-    assert "expected the events of a run" in capsys.readouterr().err
+    assert "events.npz: expected a sound archive of arrays" in capsys.readouterr().err
     assert not (broken / "report.html").exists()
     shutil.copy(demo / "events.npz", broken)
     (broken / "liquidations.csv").write_text("a,b\n1,2\n")

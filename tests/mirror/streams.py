@@ -13,11 +13,13 @@ from engine.fuzz.setups import (
     make_setup,
     replace_market,
 )
-from engine.fuzz.storm import FIELDS, Command, pack_commands, random_stream
+from engine.fuzz.storm import FIELDS, HOUR, SECOND, Command, pack_commands, random_stream
 
 __all__ = [
     "FIELDS",
+    "HOUR",
     "LARGE",
+    "SECOND",
     "Command",
     "draw_inverse",
     "draw_tables",

@@ -18,7 +18,7 @@ from tests.mirror import streams
 from tests.mirror.pair import make_market
 from tests.mirror.twins import differ
 
-SEEDS = 60
+SEEDS = 24
 seen: Counter[str] = Counter()
 
 

@@ -10,7 +10,7 @@ from engine.signs import SECOND_NS, Sampler, measure_signs
 from tests.mirror import streams
 from tests.mirror.pair import make_market
 
-SEEDS = 40
+SEEDS = 16
 
 
 def by_name(row):
