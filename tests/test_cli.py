@@ -146,16 +146,18 @@ def test_the_demo_is_what_was_recorded(demo):
 
 @pytest.mark.slow
 def test_the_reference_plays_the_demo(tmp_path):
-    """The readable engine plays the demo up to behind its cascade, with every event alike (STATE-003)."""
+    """The readable engine plays the demo with a smaller crowd, to behind its cascade: each event alike (STATE-003)."""
     folder = find_demo()
+    crowd = (folder / "population.toml").read_text(encoding="utf-8").replace("accounts = 2000", "accounts = 250")
+    (tmp_path / "crowd.toml").write_text(crowd)
     told = ["replay", str(folder), "--market", str(folder / "market.toml"), "--fund", DEMO_FUND, "--until-seq", "72000"]
-    told += ["--population", str(folder / "population.toml"), "--shock", str(folder / "shock.toml")]
+    told += ["--population", str(tmp_path / "crowd.toml"), "--shock", str(folder / "shock.toml")]
     folders = [tmp_path / name for name in ("reference", "compiled")]
     for out in folders:
         assert main([*told, "--engine", out.name, "--out", str(out)]) == 0
     plain, fast = map(read_summary, folders)
     assert {**without_timings(plain), "engine": ""} == {**without_timings(fast), "engine": ""}
-    assert plain["adl_fills"] > 300
+    assert plain["adl_fills"] > 20
     for name in ("events", "series"):
         with (
             np.load(tmp_path / "reference" / f"{name}.npz") as mine,
