@@ -32,7 +32,8 @@ def load_chunks(tape, accounts, is_crash=False):
         pytest.skip(f"the recording is not here: {folder.name} (set PERP_SHARED)")
     market = load_market(DEMO / "market.toml")
     population = load_population(DEMO / "population.toml")
-    feed = open_feed(folder, [market])
+    # one venue's files: the recording's folder holds others beside
+    feed = open_feed(sorted(folder.glob("*_BTCUSDT.csv.gz")), [market])
     if is_crash:
         feed = BentFeed(feed, load_shock(DEMO / "shock.toml"))
     crowd = []
