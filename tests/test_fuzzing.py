@@ -58,7 +58,7 @@ def test_damage_is_refused_by_name(tmp_path, name):
     target = TARGETS[name]
     found = target.samples()
     if not found:
-        pytest.skip("a library it needs is not installed")
+        pytest.skip(f"{name}: the extra it needs is not installed, so there is nothing to fuzz")
     random = Random(f"smoke {name}")
     for sample in found:
         target.check(tmp_path, sample)

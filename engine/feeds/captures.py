@@ -391,7 +391,7 @@ class MessageReader:
 
     def tell(self, message: Message) -> None:
         """Add the rows of one message."""
-        raise NotImplementedError
+        raise NotImplementedError  # each venue's own; order, faults and blocks are said here for all of them
 
     def drop(self, message: Message, error: FieldError) -> None:
         """Leave a message or a part of it out."""

@@ -395,7 +395,8 @@ else:
     def find_address(batch):
         """Return the address of the machine code of `run_batch`, which must have been called once."""
         (compiled,) = batch.overloads.values()
-        return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+        code = compiled._asdict()["library"]
+        return code.get_pointer_to_function(compiled.fndesc.llvm_func_name)
 
     @intrinsic
     def call_batch(typingctx, address, box, events, commands):

@@ -121,8 +121,8 @@ def _mutate_archive(data: bytes, other: bytes, random: Random) -> bytes:
         zipfile.BadZipFile,
         ValueError,
         OSError,
-        NotImplementedError,
-        RuntimeError,
+        NotImplementedError,  # what zipfile says of a compression it does not know
+        RuntimeError,  # and of a password
         struct.error,
         zlib.error,
         EOFError,
