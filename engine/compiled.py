@@ -16,6 +16,7 @@ from engine.codes import (
     EXTERNAL,
     HOUSE,
     ISOLATED,
+    MARK_LAST,
     MARK_MEDIAN3,
     OK,
     ORDERS_FULL,
@@ -68,7 +69,7 @@ class Capacity(NamedTuple):
 
     Account 0 and its position in every market count, and the house's where there is one.  A command begins only where
     an order and a position would find room, so the last of either stays empty.  Raise the one a `CapacityError` names.
-    Memory per unit: account 8 + 112 per asset, position 128 + 88, order 64 + 32 bytes.
+    Memory per unit: account 8 + 120 per asset, position 128 + 88, order 64 + 32 bytes.
     """
 
     accounts_max: int = 16_777_216
@@ -673,6 +674,7 @@ def _write_rules(state: State, setup: Setup) -> None:
     state.accounts[EXTERNAL]["positions_head"] = 0
     head["position_used"] = len(setup.markets)
     head["watch_count"] = sum(rules.adl_trigger == TRIGGER_DRAWDOWN for rules in setup.markets)
+    head["derived_count"] = sum(rules.mark_model >= MARK_LAST for rules in setup.markets)
     if _has_house(setup):
         _write_house(state, setup)
     state.funds["asset"] = setup.fund_assets

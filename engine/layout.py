@@ -159,19 +159,14 @@ ORDER = np.dtype(
 )
 assert ORDER.itemsize == 64
 
+# The first cache line has what an order asks of its owner's position and what it changes there; the second, what only a
+# fill or the trigger ladder needs.
 POSITION = np.dtype(
     [
-        ("price_tick", "<i8"),  # trigger price under which the position hangs
         ("qty_lot", "<i8"),
         ("cost_quote", "<i8"),
-        ("margin_quote", "<i8"),  # isolated margin, 0 for cross
-        ("opened_seq", "<i8"),
         ("buy_lot", "<i8"),  # resting, not reduce-only
         ("sell_lot", "<i8"),
-        ("hung_lot", "<i8"),  # quantity this node added to its trigger level
-        ("spare_quote", "<i8"),  # equity an isolated position may lose without hanging at another price; WALLET: cross
-        ("next", "<i4"),
-        ("prev", "<i4"),
         ("account", "<i4"),
         ("market", "<i4"),
         ("next_owned", "<i4"),  # the account's position in the next market
@@ -181,16 +176,26 @@ POSITION = np.dtype(
         ("hung", "i1"),  # 0 not on the trigger ladder, else the side it hangs on
         ("flags", "u1"),  # PENDING, TOUCHED, CALLED of an isolated position
         ("table", "u1"),  # tier table under which it was hung: on the ladder of that table
-        ("level", "<i4"),  # where in `levels` it hangs
-        ("next_entered", "<i4"),  # the position that entered next
         ("entered", "<i4"),  # 1: it has its place among those of a market settled at the mark
-        ("_pad2", "<i4", (3,)),
+        ("level", "<i4"),  # where in `levels` it hangs
+        ("price_tick", "<i8"),  # trigger price under which the position hangs
+        ("margin_quote", "<i8"),  # isolated margin, 0 for cross
+        ("opened_seq", "<i8"),
+        ("hung_lot", "<i8"),  # quantity this node added to its trigger level
+        ("spare_quote", "<i8"),  # equity an isolated position may lose without hanging at another price; WALLET: cross
+        ("next", "<i4"),
+        ("prev", "<i4"),
+        ("next_entered", "<i4"),  # the position that entered next
+        ("_pad", "<i4", (3,)),
     ]
 )
 assert POSITION.itemsize == 128
 
-WALLET = np.dtype([("balance_quote", "<i8"), ("spare_quote", "<i8"), ("last_market", "<i4"), ("flags", "<u4")])
-assert WALLET.itemsize == 24
+# A power of two: no wallet lies in two cache lines.
+WALLET = np.dtype(
+    [("balance_quote", "<i8"), ("spare_quote", "<i8"), ("last_market", "<i4"), ("flags", "<u4"), ("_pad", "<i8")]
+)
+assert WALLET.itemsize == 32
 
 ACCOUNT = np.dtype([("positions_head", "<i4"), ("flags", "<u4")])
 assert ACCOUNT.itemsize == 8
@@ -401,6 +406,7 @@ HEAD = np.dtype(
         ("fault", "<i8"),
         ("uneasy_count", "<i8"),
         ("watch_count", "<i8"),  # markets whose fund is watched for a drawdown
+        ("derived_count", "<i8"),  # markets whose mark follows the last trade and the book
         ("adl_tick", "<i8"),  # price of the deleveraging at hand, 0: the bankruptcy value
         ("adl_count", "<i8"),  # and its queue's length
         ("allot_lot", "<i8"),  # what it allots, and what closing all of that costs the victims

@@ -78,6 +78,9 @@ if JIT_DISABLED:
     def fetch_record(record):
         """Do nothing: only a processor has something to fetch."""
 
+    def fetch_row(rows, index):
+        """Do nothing: only a processor has something to fetch."""
+
     def put_record(table, index, record):
         """Write a record to an element."""
         table[index] = record
@@ -291,6 +294,19 @@ else:
         return types.none(record), codegen
 
     @intrinsic
+    def fetch_row(typingctx, rows, index):
+        """Have the processor fetch a row of an array of records, if there is one: an address is asked for, not read."""
+
+        def codegen(context, builder, sig, args):
+            array = context.make_array(sig.args[0])(context, builder, value=args[0])
+            size = ir.Constant(WORD, sig.args[0].dtype.size)
+            address = builder.add(builder.ptrtoint(array.data, WORD), builder.mul(args[1], size))
+            fetch_line(builder, builder.inttoptr(address, cgutils.voidptr_t), 0)
+            return context.get_dummy_value()
+
+        return types.none(rows, types.int64), codegen
+
+    @intrinsic
     def put_record(typingctx, table, index, record):
         """Write a record to an element."""
 
@@ -324,13 +340,13 @@ else:
 
     def copy_past_caches(builder, target, source, size):
         """Copy whole lines between aligned addresses with stores that do not read the target's lines first."""
-        kind = ir.VectorType(WORD, 2).as_pointer()
+        kind = ir.VectorType(WORD, 4).as_pointer()
         source, target = builder.bitcast(source, kind), builder.bitcast(target, kind)
         mark = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
-        for place in range(size // 16):
+        for place in range(size // 32):
             step = [ir.Constant(WORD, place)]
-            words = builder.load(builder.gep(source, step), align=16)
-            builder.store(words, builder.gep(target, step), align=16).set_metadata("nontemporal", mark)
+            words = builder.load(builder.gep(source, step), align=32)
+            builder.store(words, builder.gep(target, step), align=32).set_metadata("nontemporal", mark)
 
     def fetch_line(builder, address, for_write):
         """Ask for one cache line."""

@@ -68,7 +68,7 @@ from engine.kernels.book import (
 )
 from engine.kernels.book import remove_order as remove_resting
 from engine.kernels.cash import enter_market
-from engine.kernels.emit import emit
+from engine.kernels.emit import emit, emit_here
 from engine.kernels.idmap import find_id
 from engine.kernels.margin import (
     find_position,
@@ -250,7 +250,9 @@ def enter_order(st, slot, side, lots, limit_tick, order_id, flags, tif):
     Source: MATCH-002.
     """
     market = np.int64(st.positions[slot]["market"])
-    left, why = match_order(st, market, slot, side, lots, limit_tick, order_id, flags)
+    left, why = lots, np.int64(0)
+    if crosses(side, limit_tick, best_opposite(st, market, side)):
+        left, why = match_order(st, market, slot, side, lots, limit_tick, order_id, flags)
     if left == 0:
         return
     if why == 0 and tif == GTC:
@@ -283,11 +285,13 @@ def place_order(st, command):
         if tif == GTC:
             tif = np.int64(1)
     account = np.int64(command["account"])
-    slot = make_position(st, account, market)
+    slot = find_position(st, account, market)
+    if slot == NIL:
+        slot = make_position(st, account, market)
     code, lots = check_entry(st, slot, side, command["qty_lot"], limit_tick, flags, tif)
     if code != OK:
         return code
-    event = emit(st, ACCEPTED, PLACE, market, account)
+    event = emit_here(st, ACCEPTED, PLACE, market, account)
     event["side"] = side
     event["order_id"] = command["order_id"]
     event["price_tick"] = limit_tick
@@ -364,7 +368,7 @@ def amend_order(st, command):
             shift_resting(st, slot, side, held)
         if code != OK:
             return code
-    event = emit(st, AMENDED, 0, market, np.int64(command["account"]))
+    event = emit_here(st, AMENDED, 0, market, np.int64(command["account"]))
     event["side"] = side
     event["order_id"] = command["order_id"]
     event["price_tick"] = price_tick

@@ -147,6 +147,8 @@ def run_triggers(st):
     Most commands touch no domain: that must cost next to nothing.  Source: STEP-001.
     """
     head = st.head[0]
+    if head["resting_count"] | head["touched_count"] | head["pending_count"] == 0:
+        return OK
     if head["resting_count"] > 0:
         wake_due(st)
     if head["touched_count"] > 0:

@@ -36,7 +36,7 @@ from engine.codes import (
     UNKNOWN_MARKET,
     WITHDRAW,
 )
-from engine.kernels.box import Keeper, fetch_record, lend_events, open_box, prefetch
+from engine.kernels.box import Keeper, fetch_record, fetch_row, lend_events, open_box, prefetch
 from engine.kernels.cash import settle_marked
 from engine.kernels.emit import emit, finish_event
 from engine.kernels.fund import add_to_fund
@@ -101,10 +101,10 @@ def check_command(st, command, last_ns):
         return UNKNOWN_COMMAND
     if command["ts_ns"] < last_ns:
         return TIME_REVERSED
-    if kind != CLOCK and kind != CANCEL and kind != AMEND:
-        if command["market"] < 0 or command["market"] >= st.head[0]["market_count"]:
+    if command["market"] < 0 or command["market"] >= st.head[0]["market_count"]:
+        if kind != CLOCK and kind != CANCEL and kind != AMEND:
             return UNKNOWN_MARKET
-    if not is_feed(kind) and command["account"] < 1:
+    if command["account"] < 1 and not is_feed(kind):
         return UNKNOWN_ACCOUNT
     return OK
 
@@ -153,22 +153,32 @@ def apply_feed(st, kind, command):
     return OK
 
 
-@inlined
-def check_room(st, command):
-    """Return OK, or which array the shell must grow before this command.
+@helper
+def needs_account(st, command):
+    """Return whether a command of an account beyond those there are room for will be looked at."""
+    kind = command["kind"]
+    if is_feed(kind) or kind == CANCEL or kind == AMEND:
+        return False
+    return check_command(st, command, st.head[0]["ts_ns"]) == OK
 
-    A command takes at most one order slot and one position slot beyond those in use.
+
+@helper
+def find_room(st):
+    """Return (OK, for how many commands there is room), or (which array the shell must grow, 0).
+
+    A command takes at most one order slot and one position slot beyond those in use; freed order slots are counted as
+    one, since each is there for one command at least.
     """
     head = st.head[0]
-    kind = command["kind"]
-    if not is_feed(kind) and command["account"] >= len(st.accounts) and kind != CANCEL and kind != AMEND:
-        if check_command(st, command, head["ts_ns"]) == OK:
-            return ACCOUNTS_FULL
-    if head["order_free"] == NIL and head["order_used"] == len(st.orders):
-        return ORDERS_FULL
-    if head["position_used"] == len(st.positions):
-        return POSITIONS_FULL
-    return OK
+    orders = len(st.orders) - head["order_used"]
+    positions = len(st.positions) - head["position_used"]
+    if orders == 0:
+        if head["order_free"] == NIL:
+            return ORDERS_FULL, np.int64(0)
+        orders = np.int64(1)
+    if positions == 0:
+        return POSITIONS_FULL, np.int64(0)
+    return OK, min(orders, positions)
 
 
 @helper
@@ -181,6 +191,26 @@ def reject(st, command, code):
     event["ts_ns"] = command["ts_ns"]
     event["rank"] = command["kind"]
     event["order_id"] = command["order_id"]
+
+
+@helper
+def follow_command(st, command, last_ns, is_due):
+    """Do what only some policies, and commands after an instant, ask for between a command and its trigger rounds.
+
+    Source: STEP-001.
+    """
+    head = st.head[0]
+    if head["watch_count"] > 0:
+        roll_watches(st)
+    if is_due:
+        take_samples(st, last_ns)
+    follow_last(st)
+    if head["settle_count"] > 0:
+        settle_marked(st)
+    if is_due or command["kind"] == FUNDING:
+        settle_funding(st, command, last_ns)
+        if head["settle_count"] > 0:
+            settle_marked(st)
 
 
 @inlined
@@ -205,17 +235,8 @@ def step(st, command):
         head["ts_ns"] = last_ns
         reject(st, command, code)
         return OK
-    if head["watch_count"] > 0:
-        roll_watches(st)
-    if is_due:
-        take_samples(st, last_ns)
-    follow_last(st)
-    if head["settle_count"] > 0:
-        settle_marked(st)
-    if is_due or kind == FUNDING:
-        settle_funding(st, command, last_ns)
-        if head["settle_count"] > 0:
-            settle_marked(st)
+    if is_due or kind == FUNDING or (head["watch_count"] | head["derived_count"] | head["settle_count"]) > 0:
+        follow_command(st, command, last_ns, is_due)
     status = run_triggers(st)
     if head["house_count"] > 0 and status == OK:
         status = run_house(st)
@@ -228,19 +249,20 @@ def step(st, command):
 def look_ahead(st, near, far):
     """Have the processor fetch what two commands to come will need.
 
-    Of `far` its account and where its order id is looked up, of `near` that account's first position.  With many
-    accounts the order flow waits for memory more than it computes.
+    Of `far` its account and where its order id is looked up, of `near` that account's first position, as far as an order
+    needs it.  With many accounts the order flow waits for memory more than it computes, and what is on its way at one time
+    is limited: a cancel asks for no wallet, so that it fetches that of account 0, which is never far.
     """
     prefetch(st.idmap, home_of(far["order_id"], len(st.idmap)))
     account = np.int64(far["account"])
     if account > 0 and account < len(st.accounts):
         prefetch(st.accounts, account)
-        prefetch(st.wallets, account * st.head[0]["asset_count"])
+        prefetch(st.wallets, account * np.int64(far["kind"] != CANCEL) * st.head[0]["asset_count"])
     account = np.int64(near["account"])
     if account > 0 and account < len(st.accounts):
         slot = np.int64(st.accounts[account]["positions_head"])
         if slot != NIL:
-            prefetch(st.positions, slot)
+            fetch_record(st.positions[slot])
 
 
 @kernel
@@ -276,14 +298,24 @@ def run_batch(box, events, commands):
     lend_events(st, keeper, events)
     status = OK
     index = 0
-    last = len(commands) - 1
+    last = np.uint64(max(len(commands) - 1, 0))
+    near, far = min(np.uint64(NEAR), last), min(np.uint64(FAR), last)
+    room = np.int64(0)
     while index < len(commands):
-        fetch_record(commands[min(index + FARTHEST, last)])
-        look_ahead(st, commands[min(index + NEAR, last)], commands[min(index + FAR, last)])
-        status = check_room(st, commands[index])
-        if status != OK:
+        fetch_row(commands, index + FARTHEST)
+        look_ahead(st, commands[near], commands[far])
+        near += np.uint64(near < last)
+        far += np.uint64(far < last)
+        command = commands[np.uint64(index)]
+        if command["account"] >= len(st.accounts) and needs_account(st, command):
+            status = ACCOUNTS_FULL
             break
-        status = step(st, commands[index])
+        if room == 0:
+            status, room = find_room(st)
+            if room == 0:
+                break
+        room -= 1
+        status = step(st, command)
         index += 1
         if status != OK:
             break
