@@ -58,16 +58,20 @@ def first_at(st, market, tick):
 
 
 @hot
+def shift_resting(st, position, side, lots):
+    """Change the resting quantity a position's margin counts with."""
+    if side > 0:
+        st.positions[position]["buy_lot"] += lots
+    else:
+        st.positions[position]["sell_lot"] += lots
+
+
+@hot
 def count_resting(st, slot, lots):
     """Add `lots` of a resting order to its owner's open orders; reduce-only ones do not enlarge anything."""
     order = st.orders[slot]
-    if order["flags"] & REDUCE_ONLY:
-        return
-    position = st.positions[order["position"]]
-    if order["side"] > 0:
-        position["buy_lot"] += lots
-    else:
-        position["sell_lot"] += lots
+    if not order["flags"] & REDUCE_ONLY:
+        shift_resting(st, np.int64(order["position"]), np.int64(order["side"]), lots)
 
 
 @hot
@@ -107,7 +111,8 @@ def rest_order(st, market, position, side, price_tick, lots, order_id, flags):
         if owner["orders_head"] != NIL:
             st.orders[owner["orders_head"]]["own_prev"] = slot
         owner["orders_head"] = slot
-        count_resting(st, slot, lots)
+        if not flags & REDUCE_ONLY:
+            shift_resting(st, position, side, lots)
 
 
 @hot

@@ -387,10 +387,19 @@ def measure_room(st, account, asset, chosen, reach):
 
     A portfolio is measured by the orders it has: `chosen` is NIL there.  Source: MARGIN-006, PORT-004.
     """
-    wallet = st.wallets[account * st.head[0]["asset_count"] + asset]["balance_quote"]
     if is_portfolio(st, account, asset):
         free = measure_portfolio(st, account, asset)[0] - require_initial(st, account, asset)
-        return free, min(free, wallet)
+        return free, min(free, st.wallets[account * st.head[0]["asset_count"] + asset]["balance_quote"])
+    return measure_sum(st, account, asset, chosen, reach)
+
+
+@hot
+def measure_sum(st, account, asset, chosen, reach):
+    """Do the same for an account that is margined position by position.
+
+    Source: MARGIN-006.
+    """
+    wallet = st.wallets[account * st.head[0]["asset_count"] + asset]["balance_quote"]
     equity = wallet
     reserved = np.int64(0)
     isolated = np.int64(0)

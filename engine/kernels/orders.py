@@ -64,6 +64,7 @@ from engine.kernels.book import (
     match_order,
     reducible,
     rest_order,
+    shift_resting,
     shrink_order,
 )
 from engine.kernels.book import remove_order as remove_resting
@@ -77,7 +78,7 @@ from engine.kernels.margin import (
     make_position,
     measure_free,
     measure_isolated,
-    measure_room,
+    measure_sum,
     value_at,
     worst_side,
 )
@@ -113,7 +114,7 @@ def check_money(st, market):
 
 
 @hot
-def check_reach(st, slot, side, lots):
+def check_reach(st, slot, market, side, lots):
     """Return OK, or OPEN_INTEREST_LIMIT when an account's orders on one side could take it past the market's limit.
 
     Source: NUM-006.
@@ -123,7 +124,7 @@ def check_reach(st, slot, side, lots):
         reach = position["qty_lot"] + position["buy_lot"] + lots
     else:
         reach = position["sell_lot"] + lots - position["qty_lot"]
-    return OPEN_INTEREST_LIMIT if reach > st.markets[position["market"]]["open_interest_max_lot"] else OK
+    return OPEN_INTEREST_LIMIT if reach > st.markets[market]["open_interest_max_lot"] else OK
 
 
 @hot
@@ -161,17 +162,17 @@ def check_portfolio(st, slot, side, lots, limit_tick):
 
 @hot
 @phase("margin")
-def check_margin(st, slot, side, lots, limit_tick):
+def check_margin(st, slot, market, side, lots, limit_tick):
     """Return OK if the account can carry an order, INSUFFICIENT_MARGIN if not.
 
     Source: MARGIN-006.
     """
-    position = st.positions[slot]
-    market = np.int64(position["market"])
     rules = st.markets[market]
     if rules["order_margin"] != 0:
         return OK
-    if is_portfolio(st, np.int64(position["account"]), np.int64(rules["asset"])):
+    position = st.positions[slot]
+    account, asset = np.int64(position["account"]), np.int64(rules["asset"])
+    if is_portfolio(st, account, asset):
         return check_portfolio(st, slot, side, lots, limit_tick)
     before = worst_side(st, slot)
     if side > 0:
@@ -181,20 +182,18 @@ def check_margin(st, slot, side, lots, limit_tick):
     if after <= before:
         return OK
     need = cost_of_entry(st, market, side, lots, limit_tick)
-    free, withdrawable = measure_room(st, np.int64(position["account"]), np.int64(rules["asset"]), slot, after)
+    free, withdrawable = measure_sum(st, account, asset, slot, after)
     if position["mode"] == ISOLATED:
         free = withdrawable
     return OK if free >= need else INSUFFICIENT_MARGIN
 
 
 @hot
-def check_entry(st, slot, side, lots, limit_tick, flags, tif):
+def check_entry(st, slot, market, side, lots, limit_tick, flags, tif):
     """Return (code, lots) for an order about to enter the book; reduce-only cuts the lots.
 
     Source: MATCH-006, MATCH-007, MATCH-008, MATCH-011.
     """
-    position = st.positions[slot]
-    market = np.int64(position["market"])
     if flags & REDUCE_ONLY:
         code = check_money(st, market)
         if code == OK:
@@ -202,17 +201,17 @@ def check_entry(st, slot, side, lots, limit_tick, flags, tif):
             if lots == 0:
                 code = NOTHING_TO_REDUCE
     else:
-        code = check_reach(st, slot, side, lots)
+        code = check_reach(st, slot, market, side, lots)
         if code == OK:
             code = check_limits(st, market, lots)
     if code != OK:
         return code, lots
     if flags & POST_ONLY and crosses(side, limit_tick, best_opposite(st, market, side)):
         return POST_ONLY_CROSSES, lots
-    if tif == FOK and not can_fill(st, market, position["account"], side, lots, limit_tick, flags):
+    if tif == FOK and not can_fill(st, market, st.positions[slot]["account"], side, lots, limit_tick, flags):
         return FOK_UNFILLABLE, lots
     if not flags & REDUCE_ONLY:
-        code = check_margin(st, slot, side, lots, limit_tick)
+        code = check_margin(st, slot, market, side, lots, limit_tick)
     return code, lots
 
 
@@ -244,12 +243,11 @@ def check_place(st, command):
 
 
 @hot
-def enter_order(st, slot, side, lots, limit_tick, order_id, flags, tif):
+def enter_order(st, slot, market, side, lots, limit_tick, order_id, flags, tif):
     """Match an order that was let in, then rest or cancel what is left.
 
     Source: MATCH-002.
     """
-    market = np.int64(st.positions[slot]["market"])
     left, why = lots, np.int64(0)
     if crosses(side, limit_tick, best_opposite(st, market, side)):
         left, why = match_order(st, market, slot, side, lots, limit_tick, order_id, flags)
@@ -265,7 +263,7 @@ def enter_order(st, slot, side, lots, limit_tick, order_id, flags, tif):
     event["qty_lot"] = left
 
 
-@hot
+@helper
 def place_order(st, command):
     """Apply a place.
 
@@ -288,7 +286,7 @@ def place_order(st, command):
     slot = find_position(st, account, market)
     if slot == NIL:
         slot = make_position(st, account, market)
-    code, lots = check_entry(st, slot, side, command["qty_lot"], limit_tick, flags, tif)
+    code, lots = check_entry(st, slot, market, side, command["qty_lot"], limit_tick, flags, tif)
     if code != OK:
         return code
     event = emit_here(st, ACCEPTED, PLACE, market, account)
@@ -299,7 +297,7 @@ def place_order(st, command):
     event["flags"] = flags
     if rules["settlement"] != 0:
         enter_market(st, slot)
-    enter_order(st, slot, side, lots, limit_tick, command["order_id"], flags & KEPT_FLAGS, tif)
+    enter_order(st, slot, market, side, lots, limit_tick, command["order_id"], flags & KEPT_FLAGS, tif)
     return OK
 
 
@@ -315,7 +313,7 @@ def find_own_order(st, command):
     return slot
 
 
-@hot
+@helper
 def cancel_one(st, command):
     """Apply a cancel."""
     slot = find_own_order(st, command)
@@ -363,7 +361,7 @@ def amend_order(st, command):
         # the old order must not count against the new one
         if not flags & REDUCE_ONLY:
             shift_resting(st, slot, side, -held)
-        code, lots = check_entry(st, slot, side, lots, price_tick, flags, np.int64(GTC))
+        code, lots = check_entry(st, slot, market, side, lots, price_tick, flags, np.int64(GTC))
         if not flags & REDUCE_ONLY:
             shift_resting(st, slot, side, held)
         if code != OK:
@@ -377,17 +375,8 @@ def amend_order(st, command):
         shrink_order(st, found, held - lots)
     else:
         remove_resting(st, found)
-        enter_order(st, slot, side, lots, price_tick, command["order_id"], flags, np.int64(GTC))
+        enter_order(st, slot, market, side, lots, price_tick, command["order_id"], flags, np.int64(GTC))
     return OK
-
-
-@helper
-def shift_resting(st, slot, side, lots):
-    """Change the resting quantity a position's margin counts with."""
-    if side > 0:
-        st.positions[slot]["buy_lot"] += lots
-    else:
-        st.positions[slot]["sell_lot"] += lots
 
 
 @inlined

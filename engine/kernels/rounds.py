@@ -140,6 +140,19 @@ def run_rounds(st):
     return OK
 
 
+@helper
+def look_at_touched(st):
+    """Wake who is due, hang the touched anew, and run trigger rounds while somebody is suspected."""
+    head = st.head[0]
+    if head["resting_count"] > 0:
+        wake_due(st)
+    if head["touched_count"] > 0:
+        hang_touched(st)
+    if head["pending_count"] == 0:
+        return OK
+    return run_rounds(st)
+
+
 @hot
 def run_triggers(st):
     """Run trigger rounds until nothing is triggered; return OK or BROKEN_ROUNDS.
@@ -149,10 +162,4 @@ def run_triggers(st):
     head = st.head[0]
     if head["resting_count"] | head["touched_count"] | head["pending_count"] == 0:
         return OK
-    if head["resting_count"] > 0:
-        wake_due(st)
-    if head["touched_count"] > 0:
-        hang_touched(st)
-    if head["pending_count"] == 0:
-        return OK
-    return run_rounds(st)
+    return look_at_touched(st)

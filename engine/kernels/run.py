@@ -254,12 +254,13 @@ def look_ahead(st, near, far):
     is limited: a cancel asks for no wallet, so that it fetches that of account 0, which is never far.
     """
     prefetch(st.idmap, home_of(far["order_id"], len(st.idmap)))
+    room = np.uint64(len(st.accounts))
     account = np.int64(far["account"])
-    if account > 0 and account < len(st.accounts):
+    if np.uint64(account) < room:  # below 0 is far above it
         prefetch(st.accounts, account)
         prefetch(st.wallets, account * np.int64(far["kind"] != CANCEL) * st.head[0]["asset_count"])
     account = np.int64(near["account"])
-    if account > 0 and account < len(st.accounts):
+    if np.uint64(account) < room:
         slot = np.int64(st.accounts[account]["positions_head"])
         if slot != NIL:
             fetch_record(st.positions[slot])
