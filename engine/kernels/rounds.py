@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from engine._jit import helper, hot
+from engine._jit import helper
 from engine._probe import phase
 from engine.codes import BROKEN_ROUNDS, MARGIN_CALL, OK, PPB, PPM, ROUNDS_MAX, SATURATED
 from engine.kernels.cash import settle_marked
@@ -141,8 +141,11 @@ def run_rounds(st):
 
 
 @helper
-def look_at_touched(st):
-    """Wake who is due, hang the touched anew, and run trigger rounds while somebody is suspected."""
+def run_triggers(st):
+    """Wake who is due, hang the touched anew, and run trigger rounds until nothing is triggered; OK or BROKEN_ROUNDS.
+
+    Source: STEP-001.
+    """
     head = st.head[0]
     if head["resting_count"] > 0:
         wake_due(st)
@@ -153,13 +156,3 @@ def look_at_touched(st):
     return run_rounds(st)
 
 
-@hot
-def run_triggers(st):
-    """Run trigger rounds until nothing is triggered; return OK or BROKEN_ROUNDS.
-
-    Most commands touch no domain: that must cost next to nothing.  Source: STEP-001.
-    """
-    head = st.head[0]
-    if head["resting_count"] | head["touched_count"] | head["pending_count"] == 0:
-        return OK
-    return look_at_touched(st)

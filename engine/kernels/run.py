@@ -193,9 +193,16 @@ def reject(st, command, code):
     event["order_id"] = command["order_id"]
 
 
+@inlined
+def is_stirred(head):
+    """Return whether a command may have consequences: domains to look at, or a policy that looks at every command."""
+    by_policy = head["watch_count"] | head["derived_count"] | head["settle_count"] | head["house_count"]
+    return by_policy | head["resting_count"] | head["touched_count"] | head["pending_count"] | head["fault"] != 0
+
+
 @helper
 def follow_command(st, command, last_ns, is_due):
-    """Do what only some policies, and commands after an instant, ask for between a command and its trigger rounds.
+    """Do everything that follows from a command; return OK or why the batch must stop.
 
     Source: STEP-001.
     """
@@ -211,6 +218,12 @@ def follow_command(st, command, last_ns, is_due):
         settle_funding(st, command, last_ns)
         if head["settle_count"] > 0:
             settle_marked(st)
+    status = run_triggers(st)
+    if head["house_count"] > 0 and status == OK:
+        status = run_house(st)
+    if head["fault"] != 0:
+        status = BROKEN_MONEY
+    return status
 
 
 @inlined
@@ -235,14 +248,9 @@ def step(st, command):
         head["ts_ns"] = last_ns
         reject(st, command, code)
         return OK
-    if is_due or kind == FUNDING or (head["watch_count"] | head["derived_count"] | head["settle_count"]) > 0:
-        follow_command(st, command, last_ns, is_due)
-    status = run_triggers(st)
-    if head["house_count"] > 0 and status == OK:
-        status = run_house(st)
-    if head["fault"] != 0:
-        status = BROKEN_MONEY
-    return status
+    if is_due or kind == FUNDING or is_stirred(head):  # most commands stir nothing: that must cost next to nothing
+        return follow_command(st, command, last_ns, is_due)
+    return OK
 
 
 @inlined
