@@ -41,6 +41,7 @@ from engine.kernels.margin import (
     is_cross,
     is_portfolio,
     measure_domain,
+    owner_of,
     position_maintenance,
     share_of,
     show_bankruptcy,
@@ -59,7 +60,8 @@ from engine.layout import LEFT, NIL
 def account_of(st, code):
     """Return the account of a domain."""
     if code & 1:
-        return (code >> 1) // st.head[0]["asset_count"]
+        account, _ = owner_of(st, code)
+        return account
     return np.int64(st.positions[code >> 1]["account"])
 
 

@@ -11,7 +11,7 @@ from engine._jit import helper, hot
 from engine._probe import phase
 from engine.codes import CROSS, EXTERNAL
 from engine.kernels.heap import build_heap, copy_record, pop_heap, sift_up
-from engine.kernels.margin import find_position, share_of
+from engine.kernels.margin import find_position, owner_of, share_of
 from engine.kernels.score import score_position
 from engine.layout import NIL, QUEUED
 
@@ -80,7 +80,8 @@ def refresh_domain(st, code):
     market = head["queue_market"]
     slot = code >> 1
     if code & 1:
-        slot = find_position(st, (code >> 1) // head["asset_count"], market)
+        account, _ = owner_of(st, code)
+        slot = find_position(st, account, market)
         if slot == NIL or st.positions[slot]["mode"] != CROSS:
             return
     position = st.positions[slot]

@@ -29,11 +29,13 @@ from engine.kernels.fixed import mul_div_ceil, mul_div_floor
 from engine.kernels.inverse import part_of_inverse, rounding_of, scale_up, trigger_of_inverse
 from engine.kernels.ladder import hang_node, unhang_node
 from engine.kernels.margin import (
+    cross_code,
     domain_of,
     find_tier,
     is_cross,
     is_portfolio,
     measure_domain,
+    owner_of,
     position_maintenance,
     span_underlying,
     value_at,
@@ -315,14 +317,13 @@ def hang_portfolio(st, account, asset, factor_ppm, slack, count):
 @helper
 def hang_cross(st, code, factor_ppm, slack, maintenance, count):
     """Hang all positions of a healthy cross domain; `slack` is what they may lose together."""
-    assets = st.head[0]["asset_count"]
-    asset = (code >> 1) % assets
-    if is_portfolio(st, (code >> 1) // assets, asset):
-        hang_portfolio(st, (code >> 1) // assets, asset, factor_ppm, slack, count)
+    account, asset = owner_of(st, code)
+    if is_portfolio(st, account, asset):
+        hang_portfolio(st, account, asset, factor_ppm, slack, count)
         return
     wallet = st.wallets[code >> 1]
     slack = max(slack - rounding_of(factor_ppm) * count, 0)
-    slot = np.int64(st.accounts[(code >> 1) // assets]["positions_head"])
+    slot = np.int64(st.accounts[account]["positions_head"])
     while slot != NIL:
         if is_cross(st, slot, asset):
             if count == 1:
@@ -339,11 +340,11 @@ def take_down_domain(st, code):
     if not code & 1:
         take_down(st, code >> 1)
         return
-    assets = st.head[0]["asset_count"]
-    slot = np.int64(st.accounts[(code >> 1) // assets]["positions_head"])
+    account, asset = owner_of(st, code)
+    slot = np.int64(st.accounts[account]["positions_head"])
     while slot != NIL:
         position = st.positions[slot]
-        if position["mode"] == CROSS and st.markets[position["market"]]["asset"] == (code >> 1) % assets:
+        if position["mode"] == CROSS and st.markets[position["market"]]["asset"] == asset:
             take_down(st, slot)
         slot = np.int64(position["next_owned"])
 
@@ -352,7 +353,8 @@ def take_down_domain(st, code):
 def asset_of(st, code):
     """Return the asset of a domain."""
     if code & 1:
-        return (code >> 1) % st.head[0]["asset_count"]
+        _, asset = owner_of(st, code)
+        return asset
     return np.int64(st.markets[st.positions[code >> 1]["market"]]["asset"])
 
 
@@ -400,11 +402,11 @@ def hang_domain(st, code):
     set_spare(st, code, np.int64(0))
     equity, maintenance, count = measure_domain(st, code)
     factor_ppm = np.int64(PPM)
-    call_ppm = st.assets[asset_of(st, code)]["call_ppm"]
+    asset = st.assets[asset_of(st, code)]
+    call_ppm = asset["call_ppm"]
     if call_ppm > 0 and not read_flags(st, code) & CALLED:
         factor_ppm = call_ppm
     slack = equity - mul_div_ceil(maintenance, factor_ppm, PPM)
-    asset = st.assets[asset_of(st, code)]
     if asset["settlement"] != 0 and asset["settled_seq"] != st.head[0]["seq"]:
         return  # looked at when the mark is settled, and only then (CASH-005)
     if equity < maintenance or slack < 0:
@@ -457,12 +459,14 @@ def fetch_ahead(st, codes, at, count):
         code = codes[at + 8]
         if code & 1:
             prefetch(st.wallets, code >> 1)
-            prefetch(st.accounts, (code >> 1) // st.head[0]["asset_count"])
+            account, _ = owner_of(st, code)
+            prefetch(st.accounts, account)
     if at + 4 < count:
         code = codes[at + 4]
         slot = code >> 1
         if code & 1:
-            slot = np.int64(st.accounts[slot // st.head[0]["asset_count"]]["positions_head"])
+            account, _ = owner_of(st, code)
+            slot = np.int64(st.accounts[account]["positions_head"])
         if slot != NIL:
             prefetch(st.positions, slot)
 
@@ -572,8 +576,7 @@ def touch_account(st, account, slot):
     position = st.positions[slot]
     if position["mode"] != CROSS:
         touch(st, slot * 2)
-    assets = st.head[0]["asset_count"]
-    touch(st, (account * assets + np.int64(st.markets[position["market"]]["asset"])) * 2 + 1)
+    touch(st, cross_code(st, account, np.int64(st.markets[position["market"]]["asset"])))
 
 
 @helper
