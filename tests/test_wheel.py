@@ -1,4 +1,4 @@
-"""The wheel as somebody else has it: installed in an environment of its own, without and with extras, run in an empty folder.
+"""The wheel as somebody else has it: in an environment of its own, without and with extras, run in an empty folder.
 
 Nothing is fetched: what the environment needs is lent to it from the one that runs the tests, the core's distributions
 first, the extras' afterwards.  Installing from an index is for a human: `pip install dist/*.whl`.

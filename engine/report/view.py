@@ -20,6 +20,7 @@ from engine.replay.timeline import Timeline
 from engine.report import Writer, count_noun, format_time
 from engine.report.flow import Flow, add_flows, draw_flow, keep_largest
 from engine.report.markup import Canvas, fold, list_tiles, write_paragraph, write_table
+from engine.report.policies import write_lab
 from engine.report.queue import Place, Queue, find_queues
 from engine.report.shape import (
     DEPTH_ROWS,
@@ -77,6 +78,7 @@ class RunView:
         self.steps = read_steps(folder)  # of a simulated market: finer than what was sampled
         self.symbols = [market.symbol for market in self.run.markets]
         self.has_many = len(self.symbols) > 1
+        self.lab: dict[str, Any] | None = None
         self.left_out: dict[str, list[str]] = {}  # why -> the sections that are not there
 
     def leave_out(self, section: str, why: str) -> str:
@@ -333,6 +335,10 @@ class RunView:
         scroll = f'<div class="wide" tabindex="0" role="region" aria-label="Flow picture">{svg}</div>'
         caption = f"From whose deficit to whose money ({write.name})"
         return f"<figure><figcaption>{caption}</figcaption>{scroll}{fold('As a table', table)}</figure>"
+
+    def write_policies(self) -> str:
+        """Return what the policy lab told of the run, where the page was given it (REP-008)."""
+        return write_lab(self.lab) if self.lab else ""
 
     def _list_flows(self, debts: Rows) -> tuple[list[Flow], list[Flow]]:
         """Return the flows from origins to payers, and from payers to those whose money it was."""

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from engine.runs.logs import build_log
 from engine.runs.read import RunRecord, open_run, read_events, read_series
-from engine.runs.table import Table
+from engine.table import Table, Tabular, pick_plain, tabulate_rows
 
 
 @dataclass(frozen=True)
-class LoadedRun:
+class LoadedRun(Tabular):
     """A run directory; everything but the summary is read when it is first asked for.
+
+    As a table it is one row, its summary; its logs are tables of their own.
 
     Parameters
     ----------
@@ -25,6 +27,10 @@ class LoadedRun:
     """
 
     record: RunRecord
+
+    def to_table(self) -> Table:
+        """Return the plain numbers of the summary as one row: runs under each other are a table of runs."""
+        return tabulate_rows([pick_plain(self.summary)])
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from engine.codes import (
 from engine.contract import MarketRules, value_of
 from engine.formulas.adl import lights_of_rank
 from engine.runs.read import RunRecord
-from engine.runs.table import Table
+from engine.table import Table
 
 Rows = NDArray[np.void]
 
