@@ -44,6 +44,8 @@ class Axis(NamedTuple):
 
     def span(self) -> tuple[float, float]:
         """Return where the axis begins and ends."""
+        if self.labels:
+            return -0.5, len(self.labels) - 0.5
         return spread_span(min(self.values.values()), max(self.values.values()), is_log=self.is_log)
 
 

@@ -7,13 +7,15 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from engine.codes import PPM
 from engine.report import count_noun
 from engine.report.curves import LINES_MAX, Axis, Point, choose_axis, draw_curves, draw_level, spread_span
 from engine.report.markup import Canvas, fold, list_tiles, write_paragraph, write_table
 from engine.report.shape import Picture
 from engine.sweep.load import NEED, SHOCK, STRESS, load_sweep
-from engine.sweep.measure import AMOUNTS, SHARES, Metric
+from engine.sweep.measure import AMOUNTS, NS, SHARES, Metric
 from engine.sweep.page import band, percent, show_axis
+from engine.sweep.search import count_axis
 from engine.sweep.stats import count_share
 
 Facts = dict[str, Any]
@@ -102,6 +104,10 @@ class SweepView:
                 f"for, in {percent(adl['share'])} ({band(adl)}) winners were deleveraged."
             )
         ordered = sorted(self.cells, key=lambda cell: float(cell["shares"]["fund_exhausted"]["share"]))
+        least, most = (cell["shares"]["fund_exhausted"]["share"] for cell in (ordered[0], ordered[-1]))
+        if least == most:
+            where = "in no run at any" if not most else f"in {percent(most)} of the runs at every"
+            return kind, f"The fund could not pay all it was asked for {where} point of the grid."
         ends = (
             f"{percent(cell['shares']['fund_exhausted']['share'])} of the runs at {_say_point(cell['point'])}"
             for cell in (ordered[0], ordered[-1])
@@ -114,7 +120,7 @@ class SweepView:
         if need["fund_quote"] is None:
             return "bad", f"No fund brings '{until}' down to {wanted} of the runs."
         high = need["high_quote"]
-        top = self.money(high) if high is not None else f"unbounded, which takes {need['seeds_needed']:,} seeds"
+        top = self.money(high) if high is not None else f"no upper end, that takes {need['seeds_needed']:,} seeds"
         return "ok", (
             f"{self.money(need['fund_quote'])} {self.asset} is the smallest fund with '{until}' in at most {wanted} of "
             f"the runs; 95 % band {self.money(need['low_quote'])} to {top}."
@@ -154,7 +160,7 @@ class SweepView:
                 Point(cell["point"], *(cell["shares"][metric.key][name] for name in ("share", "low", "high")))
                 for cell in self.cells
             ]
-            found += self._draw(f"{metric.title}, share of runs", points, "%", 100, table)
+            found += self._draw(f"{metric.title}: share of runs, %", points, "%", 100, table)
         return found + (write_paragraph(f"In no run of any cell: {', '.join(never)}.") if never else "")
 
     def _row_share(self, cell: Facts, metric: Metric) -> list[str]:
@@ -168,7 +174,7 @@ class SweepView:
         kept = [metric for metric in AMOUNTS if any(_largest(cell, metric) for cell in self.cells)]
         zero = [metric.title for metric in AMOUNTS if metric not in kept]
         found = ""
-        heads = ("mean", "interval", "median", "p95", "p99", "least", "most")
+        heads = ("mean", "interval", "least", "p01", "p05", "median", "p95", "p99", "most")
         if len(self.cells) == 1:
             rows = [[self._name(metric), *self._row_amount(self.cells[0], metric)] for metric in kept]
             found = write_table("How much", ("amount", *heads), rows, sortable=True)
@@ -191,15 +197,16 @@ class SweepView:
     def _row_amount(self, cell: Facts, metric: Metric) -> list[str]:
         facts = cell["amounts"][metric.key]
         if not facts["runs"]:
-            return ["-"] * 7
+            return ["-"] * 9
         mean = facts["mean"]
-        numbers = [facts[name]["value"] for name in ("p50", "p95", "p99")]
-        numbers += [facts["least"], facts["most"]]
+        quantiles = [facts[name]["value"] for name in ("p01", "p05", "p50", "p95", "p99")]
+        numbers = [facts["least"], *quantiles, facts["most"]]
         interval = f"{self.show(metric, mean['low'])} to {self.show(metric, mean['high'])}"
         return [self.show(metric, mean["value"]), interval, *(self.show(metric, number) for number in numbers)]
 
     def _draw(self, title: str, points: Sequence[Point], unit: str, scale: float, table: str) -> str:
         """Return a chart over the axis of the grid with its table, or the table alone where there is no axis."""
+        title = title[0].upper() + title[1:]
         if self.axis is None:
             return table
         drawn, of = draw_curves(self.axis, points, scale)
@@ -268,7 +275,7 @@ class SweepView:
             places = sorted({*places[:: -(-len(places) // STEPS_MAX)], places[-1]})
             count = len(amounts)
             points = [(place, count_share(sum(amount > place for amount in amounts), count)) for place in places]
-            name = f"{title}: share of runs with more"
+            name = f"{title}: share of runs with more, %"
             found += self._draw_steps(name, points, f"{title} ({self.asset})")
         return found
 
@@ -307,7 +314,7 @@ class SweepView:
             high = need["high_quote"]
             ends = [(need["low_quote"] or 0) * unit, span[1] if high is None else high * unit]
             marks["areas"] = [{"from": ends[0], "to": ends[1], "colour": "fund"}]
-        title = f"Runs that come to '{self.summary['until'].replace('_', ' ')}', by the size of the fund"
+        title = f"Runs that come to '{self.summary['until'].replace('_', ' ')}' by the size of the fund, %"
         chart = self._draw_steps(title, points, f"fund ({self.asset})", levels, **marks)
         told = "The upright line is the fund found, the tinted part its band." if marks else ""
         how = (
@@ -336,16 +343,20 @@ class SweepView:
         found = ""
         for name in walked if axis else ():
             key, scale = ("speed_s", 1.0) if name == "speed" else (name, 100.0)
+            # what so many runs do not bound from above may lie anywhere up to the end of the walk
+            severe = count_axis(name, self.summary["walked"][name][1]) / (NS if name == "speed" else PPM)
             points = [
-                Point(point["fixed"], *(point[end][key] for end in ("threshold", "low", "high"))) for point in frontier
+                Point(point["fixed"], point["threshold"][key], point["low"][key], point["high"][key] or severe)
+                for point in frontier
             ]
             assert axis is not None
             drawn, _ = draw_curves(axis, points, scale)
             if drawn:
-                title, unit = f"Mildest {name} that is enough", "s" if name == "speed" else "%"
+                unit = "s" if name == "speed" else "%"
+                title = f"Mildest {name} that is enough, {unit}"
                 label = f"{title} over {axis.path}: {', '.join(each['name'] for each in drawn)}"
                 picture = self._picture(drawn, unit, axis)
-                note = "bands at 95 %; without an upper end where the runs bound none"
+                note = f"bands: intervals at 95 %; at {severe * scale:g} {unit} the walk ends"
                 found += self.canvas.draw(title, note, label, picture, "")
         return found + table
 

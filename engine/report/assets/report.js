@@ -183,16 +183,21 @@
     ctx.save();
     spec.series.forEach((series, place) => {
       if (series.style !== "whiskers" || !u.series[place + 1].show) return;
-      ctx.strokeStyle = ink[series.colour];
+      ctx.strokeStyle = ctx.fillStyle = ink[series.colour];
       ctx.lineWidth = 2 * devicePixelRatio;
       series.x.forEach((x, at) => {
-        const middle = u.valToPos(x, "x", true), [low, high] = [series.low[at], series.high[at]].map((y) => u.valToPos(y, "y", true));
+        // lines side by side, so that none hides another
+        const middle = u.valToPos(x, "x", true) + (place - (spec.series.length - 1) / 2) * 16 * devicePixelRatio;
+        const [low, y, high] = [series.low[at], series.y[at], series.high[at]].map((value) => u.valToPos(value, "y", true));
         ctx.beginPath();
         for (const [x0, y0, x1, y1] of [[0, low, 0, high], [-6, low, 6, low], [-6, high, 6, high]]) {
           ctx.moveTo(middle + x0, y0);
           ctx.lineTo(middle + x1, y1);
         }
         ctx.stroke();
+        ctx.beginPath();
+        ctx.arc(middle, y, 4 * devicePixelRatio, 0, 7);
+        ctx.fill();
       });
     });
     ctx.restore();
@@ -200,7 +205,7 @@
 
   // The ends of bands are series of their own behind all others, drawn without a line.
   function bandsOf(spec) {
-    return spec.series.flatMap((series, place) => (series.low && series.style !== "whiskers" ? [{ series, place }] : []));
+    return spec.series.flatMap((series, place) => (series.low ? [{ series, place }] : []));
   }
 
   function endOptions(series) {
@@ -216,8 +221,8 @@
       options.paths = uPlot.paths.stepped({ align: 1 });
       if (!series.low) options.fill = () => ink[series.colour] + "22";
     } else if (series.style === "curve" || series.style === "whiskers") {
-      options.points = { show: true, size: 7, stroke, fill: stroke };
       if (series.style === "whiskers") options.paths = () => null;
+      else options.points = { show: true, size: 7, stroke, fill: stroke };
     } else if (series.style === "bars") {
       options.paths = uPlot.paths.bars({ size: [0.86, 36] });
       options.fill = stroke;
@@ -250,11 +255,23 @@
     return { ...look, size: (u) => (u.width < 480 ? 58 : Y_WIDTH), values: (u, at, axis, space, step) => at.map((v) => short(v, step)) };
   }
 
+  function apart(u, places) { // as many of the grid's own places as there is room to name
+    let last = -Infinity;
+    return places.filter((x) => {
+      const left = u.valToPos(x, "x");
+      if (left - last < 56) return false;
+      last = left;
+      return true;
+    });
+  }
+
   function axisOfGrid(spec, look) {
-    const { name, labels, log } = spec.axis;
+    const { name, labels } = spec.axis;
     const x = { ...look, size: 34, space: 70, label: name, labelSize: 22, labelFont: look.font };
     if (labels.length) return { ...x, splits: () => labels.map((_, at) => at), values: () => labels };
-    return { ...x, values: (u, at, axis, space, step) => at.map((v) => (v === null ? "" : short(v, log ? 0 : step))) };
+    const places = [...new Set(spec.series.flatMap((series) => (series.style === "curve" ? series.x : [])))].sort((a, b) => a - b);
+    const values = (u, at, axis, space, step) => at.map((v) => (v === null ? "" : short(v, places.length ? 0 : step)));
+    return places.length ? { ...x, values, splits: (u) => apart(u, places), filter: (u, at) => at } : { ...x, values };
   }
 
   function axes(spec) {
@@ -292,7 +309,7 @@
     const data = isHeat ? [spec.x, spec.x.map(() => 0)] : uPlot.join(tables);
     const bands = ends.map(({ series }, at) => {
       const high = spec.series.length + 1 + 2 * at;
-      return { series: [high, high + 1], fill: () => ink[series.colour] + "2b" };
+      return { series: [high, high + 1], fill: () => ink[series.colour] + (series.style === "whiskers" ? "00" : "2b") };
     });
     const plot = { spec, box, said: box.parentElement.querySelector("output") };
     const hooks = {
@@ -430,7 +447,7 @@
       head.textContent = "";
       element("button", text, head, { type: "button" }).addEventListener("click", () => sortBy(table, head, at));
     });
-    element("span", " Heads sort.", table.caption, { class: "how" });
+    element("span", ". Press a head to sort by it.", table.caption, { class: "how" });
   }
 
   function repaint() {
