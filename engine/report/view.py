@@ -21,7 +21,7 @@ from engine.report import Writer, count_noun, format_time
 from engine.report.flow import Flow, add_flows, draw_flow, keep_largest
 from engine.report.markup import Canvas, fold, list_tiles, write_paragraph, write_table
 from engine.report.policies import write_lab
-from engine.report.queue import Place, Queue, find_queues
+from engine.report.queue import Queue, find_queues
 from engine.report.shape import (
     DEPTH_ROWS,
     MAP_ROWS,
@@ -40,6 +40,7 @@ from engine.report.shape import (
 )
 from engine.runs.logs import CLOSED_BY, describe_ranking
 from engine.runs.read import open_run, read_events, read_series, read_steps
+from engine.runs.standing import Place
 
 Rows = NDArray[np.void]
 
