@@ -58,18 +58,19 @@ def lend(distributions, folder):
             (folder / top).symlink_to(one.locate_file(top))
 
 
-def lend_machine_code(site):
-    """Copy compiled kernels to where numba looks for those of another place, so that nothing is compiled anew.
+def lend_machine_code(site, home):
+    """Copy compiled kernels into a cache of its own, where numba looks for those of another place: nothing is compiled.
 
     It names folders after the module's, and files are stamped with their time.  If it did otherwise one day this would
     only be slower.
     """
     cache, _ = find_kernels()
+    target = home / cache.parent.name / cache.name
     for folder in {file.parent for file in cache.rglob("*.nbi")}:
         for source in (ROOT / "engine").rglob("*"):
             if source.is_dir() and folder.name == _name_cache(source):
                 installed = site / source.relative_to(ROOT)
-                shutil.copytree(folder, folder.with_name(_name_cache(installed)), dirs_exist_ok=True)
+                shutil.copytree(folder, target / folder.relative_to(cache).with_name(_name_cache(installed)))
                 for file in source.glob("*.py"):
                     stat = file.stat()
                     os.utime(installed / file.name, ns=(stat.st_atime_ns, stat.st_mtime_ns))
@@ -108,10 +109,11 @@ def installed(built, tmp_path_factory):
     assert needed, "the core's own distributions are not installed"
     lend(needed, folder / "core")
     (site / "core.pth").write_text(f"{folder / 'core'}\n")
-    lend_machine_code(site)
+    lend_machine_code(site, folder / "cache")
     place = folder / "empty"
     place.mkdir()
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COVERAGE", "COV_"))}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV", "NUMBA"))}
+    clean["XDG_CACHE_HOME"] = str(folder / "cache")
 
     def run(*arguments, status=0, program=("perp",)):
         told = [str(folder / "venv" / "bin" / program[0]), *program[1:], *map(str, arguments)]

@@ -117,8 +117,9 @@ class RunView:
 
     def count_points(self, series: Sequence[Picture]) -> str:
         """Return how many values were left out of a picture, if any."""
-        left = [(len(each["x"]), each["of"]) for each in series if "of" in each and each["of"] > len(each["x"]) + 1]
-        return "; ".join(f"{shown:,} of {of:,} values drawn, extremes kept" for shown, of in left[:1])
+        left = [each for each in series if "of" in each and each["of"] > len(each["x"]) + 1]
+        told = ", ".join(f"{each['name']} {len(each['x']):,} of {each['of']:,}" for each in left)
+        return f"Values drawn, extremes kept: {told}" if told else ""
 
     # ------------------------------------------------------------ verdict
 
