@@ -15,6 +15,7 @@ from engine.cli import compile_kernels, main
 from engine.errors import ConfigError, DataError
 from engine.report.curves import COLOURS, DASHES, LINES_MAX, Point, choose_axis, draw_curves
 from engine.report.page import compose_page
+from engine.report.sweeps import write_rows
 from engine.sweep.load import load_sweep
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -233,6 +234,15 @@ def test_lines_are_told_apart_and_what_is_not_drawn_is_counted():
     assert drawn[3]["y"] == drawn[3]["low"] == [4.0, 5.0]  # an end that is not known is the value itself
     nothing, _ = draw_curves(axis, [Point({"x": "1"}, None, None, None)], 1)
     assert nothing == []
+
+
+def test_a_large_grid_says_what_its_tables_leave_out():
+    """Source: REP-007."""
+    rows = [[str(place), "x"] for place in range(1_000)]
+    table = write_rows("shares", ("fund", "share"), rows)
+    assert "<caption>shares; 300 of 1,000 rows, all in summary.json</caption>" in table
+    assert table.count("<tr>") == 301
+    assert "of" not in write_rows("shares", ("fund", "share"), rows[:300]).split("</caption>")[0]
 
 
 # ---------------------------------------------------------------- the lab's table

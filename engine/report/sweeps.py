@@ -23,6 +23,7 @@ Facts = dict[str, Any]
 PAIRED = ("deficit_quote", "winners_loss_quote", "fund_need_quote", "forced_quote", "adl_victims")
 EXCEEDED = (("deficit_quote", "Deficits"), ("fund_need_quote", "What was taken out of the fund at most"))
 STEPS_MAX = 400  # of a curve through single runs
+ROWS_MAX = 300  # of a table
 SHOWN = 12
 VERBS = {STRESS: "Stress test", NEED: "Fund size", SHOCK: "Smallest shock"}
 
@@ -155,7 +156,7 @@ class SweepView:
         for metric in drawn:
             rows = [[*cell["point"].values(), *self._row_share(cell, metric)] for cell in self.cells]
             heads = (*self.cells[0]["point"], "share", "interval", "runs")
-            table = write_table(f"{metric.title}: share of runs", heads, rows, sortable=True)
+            table = write_rows(f"{metric.title}: share of runs", heads, rows)
             points = [
                 Point(cell["point"], *(cell["shares"][metric.key][name] for name in ("share", "low", "high")))
                 for cell in self.cells
@@ -181,7 +182,7 @@ class SweepView:
         for metric in kept if len(self.cells) > 1 else ():
             name = self._name(metric)
             rows = [[*cell["point"].values(), *self._row_amount(cell, metric)] for cell in self.cells]
-            table = write_table(name, (*self.cells[0]["point"], *heads), rows, sortable=True)
+            table = write_rows(name, (*self.cells[0]["point"], *heads), rows)
             points = []
             for cell in self.cells:
                 mean = cell["amounts"][metric.key].get("mean") or {}
@@ -215,7 +216,7 @@ class SweepView:
         if self.axis.is_log:
             note += f"; {self.axis.path} is logarithmic"
         if of > LINES_MAX:
-            note += f"; {LINES_MAX} of {of:,} lines drawn, the table has all"
+            note += f"; {LINES_MAX} of {of:,} lines drawn"
         spans = ", ".join(f"{each['name']} {min(each['y']):g} to {max(each['y']):g}" for each in drawn)
         label = f"{title} over {self.axis.path}: {spans} {unit}"
         picture = self._picture(drawn, unit, self.axis)
@@ -258,7 +259,7 @@ class SweepView:
         for metric in metrics:
             heads += [self._name(metric), "interval"]
         caption = f"Mean difference from {_say_point(self.cells[0]['point'])}, on the same seeds"
-        return write_table(caption, heads, rows, sortable=True)
+        return write_rows(caption, heads, rows)
 
     # ------------------------------------------------------------ one scenario: how far runs go
 
@@ -339,7 +340,7 @@ class SweepView:
                 ends = (show_axis(name, point[end]) for end in ("low", "high"))
                 row += [show_axis(name, point["threshold"]), " to ".join(ends)]
             rows.append([*row, f"{point['reached']['count']:,} of {point['reached']['of']:,}"])
-        table = write_table("The mildest shocks", [*heads, "runs that come to it"], rows, sortable=True)
+        table = write_rows("The mildest shocks", [*heads, "runs that come to it"], rows)
         found = ""
         for name in walked if axis else ():
             key, scale = ("speed_s", 1.0) if name == "speed" else (name, 100.0)
@@ -383,3 +384,10 @@ def _say_point(point: dict[str, str]) -> str:
 def _largest(cell: Facts, metric: Metric) -> float:
     facts = cell["amounts"][metric.key]
     return max(abs(facts["least"]), abs(facts["most"])) if facts["runs"] else 0.0
+
+
+def write_rows(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table that sorts; of a large grid the first rows, and where the others are."""
+    if len(rows) > ROWS_MAX:
+        caption += f"; {ROWS_MAX} of {len(rows):,} rows, all in summary.json"
+    return write_table(caption, heads, rows[:ROWS_MAX], sortable=True)
