@@ -215,6 +215,10 @@ def test_what_needs_an_extra_says_which(installed):
     packed = installed.folder / "packed.jsonl.zst"
     packed.write_bytes(b"\x28\xb5\x2f\xfd" + bytes(16))
     assert "pip install 'perp-engine[captures]'" in installed("inspect", packed, status=3)
+    (installed.folder / "orders.dbn").write_bytes(b"DBN\x02" + bytes(200))
+    assert "pip install 'perp-engine[databento]'" in installed("inspect", installed.folder / "orders.dbn", status=3)
+    stress = ["stress", ROOT / "replay_data" / "stress" / "flash_crash.toml", "--scheduler", "tcp://127.0.0.1:1"]
+    assert "pip install 'perp-engine[cluster]'" in installed(*stress, status=3)
     code = "import engine; engine.load_run('runs/demo').adl.to_polars()"
     said = installed("-c", code, program=("python",), status=1)
     assert "MissingExtraError: to_polars needs `pip install 'perp-engine[parquet]'`" in said

@@ -12,6 +12,8 @@ from engine.files import JSON_BYTES_MAX, read_text
 from engine.lab.compare import RUN
 from engine.lab.table import MEASURES, show_measures, show_money
 from engine.report.markup import write_paragraph, write_table
+from engine.sweep.load import Real, Whole
+from engine.units import parse_unit
 
 Facts = dict[str, Any]
 
@@ -20,25 +22,25 @@ TOTALS = ("deficits", "deficit_quote", "paid_by_fund_quote", "paid_by_adl_quote"
 
 
 class _Shares(msgspec.Struct):
-    payers: int
-    p50: float | None
-    p90: float | None
-    max: float | None
+    payers: Whole
+    p50: Real | None
+    p90: Real | None
+    max: Real | None
 
 
 class _Measures(msgspec.Struct):
-    taken_quote: int
-    tracking_quote: int
-    fairness_quote: int
-    total_quote: int
-    mean_max_share: float | None
+    taken_quote: Whole
+    tracking_quote: Whole
+    fairness_quote: Whole
+    total_quote: Whole
+    mean_max_share: Real | None
     shares: _Shares
-    ptsr: float | None
-    pmr: float | None
-    rd_nse: float | None
-    inversions: int
-    neighbours: int
-    rank_stability: float | None
+    ptsr: Real | None
+    pmr: Real | None
+    rd_nse: Real | None
+    inversions: Whole
+    neighbours: Whole
+    rank_stability: Real | None
 
 
 class _Asset(msgspec.Struct):
@@ -49,8 +51,8 @@ class _Asset(msgspec.Struct):
 class _Run(msgspec.Struct):
     run: str
     asset: _Asset
-    compared_waves: int
-    needed_quote: int
+    compared_waves: Whole
+    needed_quote: Whole
     waves: list[Any]
     policies: dict[str, _Measures]
 
@@ -84,7 +86,10 @@ def read_lab(file: Path, views: Sequence[View]) -> list[Facts]:
     """
     try:
         told = json.loads(read_text(file, JSON_BYTES_MAX))
-        msgspec.convert(told, _Told)
+        for run in msgspec.convert(told, _Told).runs:
+            parse_unit(run.asset.unit)
+            if RUN not in run.policies:
+                raise ValueError(f"a row for what the run did, {RUN!r}")
     except (OSError, ValueError, RecursionError, msgspec.ValidationError) as error:
         raise DataError(file, None, None, f"expected what perp lab run --json prints: {error}") from error
     for facts in told["runs"]:

@@ -4,84 +4,99 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from engine.errors import DataError
+from engine.errors import ConfigError, DataError
 from engine.files import JSON_BYTES_MAX, read_text
 from engine.sweep.grid import name_point
+from engine.sweep.measure import AMOUNTS, SHARES
+from engine.sweep.search import AXES, count_axis
 from engine.sweep.store import RUNS, SUMMARY
 from engine.table import Table, Tabular, tabulate_rows
+from engine.units import parse_unit
 
 STRESS, NEED, SHOCK = "run_seed", "find_need", "find_threshold"  # the tasks, by what a folder calls them
+
+
+# What a number can be: money in units of its asset, in 64 bits; NaN is no number.
+Whole = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
+Real = Annotated[float, msgspec.Meta(ge=-1e19, le=1e19)]
+Part = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class _Share(msgspec.Struct):
     """A share with its interval; None where nothing was looked at."""
 
-    count: int
-    of: int
-    share: float | None
-    low: float | None
-    high: float | None
+    count: Whole
+    of: Whole
+    share: Part | None
+    low: Part | None
+    high: Part | None
+
+
+class _Known(msgspec.Struct):
+    """A share that was looked at."""
+
+    share: Part
+    low: Part
+    high: Part
 
 
 class _Number(msgspec.Struct):
-    value: float
-    low: float
-    high: float
+    value: Real
+    low: Real
+    high: Real
 
 
 class _Amount(msgspec.Struct):
     """Mean and quantiles; all but `runs` are missing where there was no run."""
 
-    runs: int
+    runs: Whole
     mean: _Number | None = None
     p01: _Number | None = None
     p05: _Number | None = None
     p50: _Number | None = None
     p95: _Number | None = None
     p99: _Number | None = None
-    least: float | None = None
-    most: float | None = None
+    least: Real | None = None
+    most: Real | None = None
 
 
 class _Cell(msgspec.Struct):
     name: str
     point: dict[str, str]
-    runs: int
+    runs: Whole
     shares: dict[str, _Share]
     amounts: dict[str, _Amount]
-    versus_first: dict[str, Any] = {}
+    versus_first: dict[str, _Number] = {}
 
 
-class _CurvePoint(_Share):
-    fund_quote: int
+class _CurvePoint(_Known):
+    fund_quote: Whole
 
 
 class _Need(msgspec.Struct):
-    breach: float
-    runs: int
-    without_fund: int
-    fund_quote: int | None
-    low_quote: int | None
-    high_quote: int | None
-    seeds_needed: int
-    breached: _Share
+    breach: Part
+    runs: Whole
+    fund_quote: Whole | None
+    low_quote: Whole | None
+    high_quote: Whole | None
+    seeds_needed: Whole
     curve: list[_CurvePoint]
 
 
 class _Place(msgspec.Struct):
-    step: int | None
-    size: float | None
-    speed_s: float | None
-    depth: float | None
+    step: Whole | None
+    size: Real | None
+    speed_s: Real | None
+    depth: Real | None
 
 
 class _Frontier(msgspec.Struct):
     fixed: dict[str, str]
-    runs: int
+    runs: Whole
     reached: _Share
     threshold: _Place
     low: _Place
@@ -94,25 +109,39 @@ class _Asset(msgspec.Struct):
 
 
 class _Summary(msgspec.Struct):
-    """What every `summary.json` of the stress lab holds, and what those of its verbs do."""
+    """What every `summary.json` of the stress lab holds."""
 
     task: str
     digest: str
     version: str
-    seeds: int
+    seeds: Whole
     interrupted: bool
     assets: list[_Asset]
     markets: list[str]
-    fund_start_quote: int
+    fund_start_quote: Whole
     scenario: dict[str, Any]
     search: dict[str, Any]
-    cells: list[_Cell] = []
-    need: _Need | None = None
-    until: str = ""
-    share: float = 0.5
-    side: str = ""
-    walked: dict[str, list[str]] = {}
-    frontier: list[_Frontier] = []
+
+
+class _Cells(_Summary):
+    cells: list[_Cell]
+
+
+class _NeedFound(_Summary):
+    until: str
+    is_exact: bool
+    why: list[str]
+    need: _Need
+
+
+class _ShockFound(_Summary):
+    until: str
+    share: Part
+    walked: dict[str, tuple[str, str]]
+    frontier: list[_Frontier]
+
+
+FORMS = {STRESS: _Cells, NEED: _NeedFound, SHOCK: _ShockFound}
 
 
 @dataclass(frozen=True)
@@ -199,6 +228,43 @@ def _flatten_cell(cell: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
+def _check(told: _Summary) -> None:
+    """Raise ValueError where what belongs together does not fit."""
+    if not told.assets:
+        raise ValueError("an asset")
+    parse_unit(told.assets[0].unit)
+    points: list[dict[str, str]] = []
+    if isinstance(told, _NeedFound):
+        if not told.need.curve:
+            raise ValueError("a curve")
+    elif isinstance(told, _ShockFound):
+        points = [point.fixed for point in told.frontier]
+        for name, ends in told.walked.items():
+            if name not in AXES:
+                raise ValueError(f"the axes {', '.join(AXES)}, got {name}")
+            for end in ends:
+                count_axis(name, end)
+    elif isinstance(told, _Cells):
+        points = [cell.point for cell in told.cells]
+        for cell in told.cells:
+            _check_cell(cell)
+    if any(point.keys() != points[0].keys() for point in points) or not (points or isinstance(told, _NeedFound)):
+        raise ValueError("points, and the same paths at each of them")
+
+
+def _check_cell(cell: _Cell) -> None:
+    if any(metric.key not in cell.shares for metric in SHARES) or any(m.key not in cell.amounts for m in AMOUNTS):
+        raise ValueError("every outcome in every cell")
+    if cell.runs and any(None in msgspec.structs.astuple(share) for share in cell.shares.values()):
+        raise ValueError("a share wherever there are runs")
+    if any(amount.runs and None in msgspec.structs.astuple(amount) for amount in cell.amounts.values()):
+        raise ValueError("mean and quantiles wherever there are runs")
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"numbers, got {text}")
+
+
 def is_sweep(folder: Path) -> bool:
     """Return whether a folder holds many runs of one scenario rather than one run; damage is left to the readers."""
     try:
@@ -220,11 +286,11 @@ def load_sweep(folder: str | Path) -> LoadedSweep:
     """
     path = Path(folder) / SUMMARY
     try:
-        summary = json.loads(read_text(path, JSON_BYTES_MAX))
-        told = msgspec.convert(summary, _Summary)
-        needed = {STRESS: told.cells, NEED: told.need, SHOCK: told.frontier}
-        if not (told.task in needed and needed[told.task] and told.assets):
-            raise ValueError(f"task {told.task!r} without its results")
-    except (OSError, ValueError, RecursionError, msgspec.ValidationError) as error:
+        summary = json.loads(read_text(path, JSON_BYTES_MAX), parse_constant=_refuse_constant)
+        task = summary.get("task") if isinstance(summary, dict) else None
+        if task not in FORMS:
+            raise ValueError(f"one of {', '.join(FORMS)} as its task, got {task!r:.50}")
+        _check(msgspec.convert(summary, FORMS[task]))
+    except (OSError, ValueError, RecursionError, msgspec.ValidationError, ConfigError) as error:
         raise DataError(path, None, None, f"expected the summary of a sweep: {error}") from error
     return LoadedSweep(Path(folder), summary)
