@@ -19,7 +19,7 @@ SAY := @printf '\n== %s\n'
 # Our own folder for machine code is keyed by a digest of the sources; one set from outside would run stale kernels.
 unexport NUMBA_CACHE_DIR NUMBA_BOUNDSCHECK NUMBA_DISABLE_JIT
 
-.PHONY: help demo test lint test-compiled test-bounds test-uncompiled test-bench bench warm clean
+.PHONY: help demo test lint test-compiled test-bounds test-uncompiled test-bench bench dist warm clean
 
 help:  ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,11 @@ bench: warm  ## the timed benchmarks; numbers worth keeping go to bench/HISTORY.
 	$(SAY) "benchmarks"
 	@mkdir -p .cache
 	$(BIN)/python -m pytest bench --benchmark-json=.cache/bench.json
+
+dist: $(READY)  ## wheel and sdist into dist/ (tests/test_wheel.py installs and runs them)
+	$(SAY) "wheel and sdist"
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
 
 warm: $(READY)  ## compile every kernel now
 	$(SAY) "perp warm (half a minute when the kernels have changed, a second when not)"

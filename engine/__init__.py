@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from engine.exchange import Capacity as Capacity
     from engine.exchange import Exchange as Exchange
     from engine.runs.load import load_run as load_run
+    from engine.sweep.load import load_sweep as load_sweep
 
 __version__ = "0.1.0"
-__all__ = ["Capacity", "Exchange", "Market", "commands", "load_market", "load_run"]
+__all__ = ["Capacity", "Exchange", "Market", "commands", "load_market", "load_run", "load_sweep"]
 
 _HOMES = {"Capacity": "exchange", "Exchange": "exchange", "Market": "contract", "load_market": "contract"}
-_HOMES["load_run"] = "runs"
+_HOMES |= {"load_run": "runs", "load_sweep": "sweep.load"}
 
 
 def __getattr__(name: str) -> Any:

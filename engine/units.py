@@ -34,6 +34,14 @@ def parse_decimal(text: str | int | Decimal) -> Decimal:
     return number
 
 
+def parse_unit(text: str) -> Decimal:
+    """Return the unit of an asset as a summary tells it; ValueError where no amount could be written in it."""
+    unit = parse_decimal(text)
+    if not Decimal("1e-18") <= unit <= 1:
+        raise ValueError(f"expected a unit of money of at most 1 and at least 1e-18, got {text!r:.50}")
+    return unit
+
+
 def _is_extreme(number: Decimal) -> bool:
     exponent = number.as_tuple().exponent
     return isinstance(exponent, int) and (exponent < -DIGITS_MAX or number.adjusted() >= DIGITS_MAX)

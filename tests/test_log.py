@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,11 +12,15 @@ import pytest
 
 import engine
 from engine.cli import compile_kernels, main
-from engine.codes import ADL_FILL, LIQUIDATION_FILL, POLICIES, TAKEOVER
-from engine.contract import Market, Tier, build_setup
+from engine.codes import ADL_FILL, LIQUIDATION_FILL, POLICIES, TAKEOVER, TRADE
+from engine.contract import Market, Tier, build_setup, load_market
+from engine.feeds import open_feed
 from engine.layout import EVENT
+from engine.replay import Plan, count_fund, run_replay
 from engine.runs import RunRecord, Table, load_run
-from engine.runs.logs import SCORE_RULES, build_log, format_ns, read_rule, rename_as_ccxt
+from engine.runs.ccxt import rename_as_ccxt
+from engine.runs.logs import SCORE_RULES, Units, build_log, format_ns, read_rule
+from engine.scenario import load_population, load_shock
 
 ROOT = Path(__file__).resolve().parents[1]
 TAPE = ROOT / "replay_data" / "synthetic_btc"
@@ -117,7 +122,7 @@ def test_the_fund_ends_where_the_summary_says(demo, capsys):
 # ---------------------------------------------------------------- formats, choice of rows
 
 
-@pytest.mark.parametrize("name", ["liquidations", "adl", "deficits", "fund"])
+@pytest.mark.parametrize("name", ["liquidations", "adl", "deficits", "fund", "trades", "positions"])
 def test_both_formats_say_the_same_exactly(demo, capsys, name):
     """Source: LOG-002, LOG-003."""
     notes, rows = read_csv(log(capsys, demo, f"--{name}"))
@@ -179,7 +184,11 @@ def test_rows_are_chosen_by_account_and_time(demo, capsys):
     [
         (["--adl", "--market", "ETHUSDT"], 5, "--market: unknown 'ETHUSDT', the run has: BTCUSDT"),
         (["--adl", "--from", "noon"], 5, "--from: expected a time like 2025-10-10T21:15:00 or 30s, got 'noon'"),
-        (["--fund", "--names", "ccxt"], 5, "--names ccxt: ccxt has names for liquidations and adl only, not for fund"),
+        (
+            ["--fund", "--names", "ccxt"],
+            5,
+            "ccxt has names for adl, ranks, liquidations, trades, positions, not for fund",
+        ),
     ],
 )
 def test_bad_requests_are_refused(demo, capsys, more, status, said):
@@ -221,7 +230,7 @@ def test_a_run_without_any_has_columns_still(tmp_path, demo, capsys):
     capsys.readouterr()
     page = (ROOT / "engine" / "docs" / "formats.md").read_text(encoding="utf-8")
     told = page.split("## Logs")[1].split("## Tapes")[0]
-    for name in ("liquidations", "adl", "deficits", "fund"):
+    for name in ("liquidations", "adl", "deficits", "fund", "trades", "positions", "ranks"):
         empty = log(capsys, out, f"--{name}").splitlines()
         full = log(capsys, demo, f"--{name}").splitlines()
         assert empty[1:] == full[1:2]
@@ -324,6 +333,112 @@ def test_ccxt_names_on_the_command_line(demo, capsys):
     assert Decimal(rows[0]["price"]) * Decimal(rows[0]["contracts"]) == Decimal(rows[0]["quoteValue"])
     _, first, *_ = log(capsys, demo, "--adl", "--names", "ccxt", "--format", "jsonl").splitlines()
     assert {"info", "symbol", "rank", "rating", "percentage", "timestamp", "datetime"} == set(json.loads(first))
+
+
+# ---------------------------------------------------------------- trades, positions, ranks
+
+
+def test_trades_are_the_fills_in_the_book(demo):
+    """Source: LOG-007."""
+    run = load_run(demo)
+    rows = list(run.trades.rows())
+    forced = [row for row in rows if row["kind"] == "liquidation"]
+    closed = [row for row in run.liquidations.rows() if row["closed_by"] == "book"]
+    shared = ("account", "price", "amount", "notional", "timestamp")
+    assert (
+        [[row[name] for name in shared] for row in forced] == [[row[name] for name in shared] for row in closed] != []
+    )
+    fills = run.events[np.isin(run.events["kind"], (TRADE, LIQUIDATION_FILL))]
+    assert len(rows) == len(fills)
+    fees = sum(row["fee"] + row["maker_fee"] for row in rows)
+    assert fees == int(fills["fee_quote"].sum() + fills["other_fee_quote"].sum()) * Decimal("0.000001") > 0
+
+
+def test_positions_at_the_end_are_the_exchanges(demo):
+    """What the events rebuild is what the engine holds, its queues and its liquidation prices.  Source: LOG-007."""
+    market = load_market(TAPE / "market.toml")
+    plan = Plan(
+        markets=[market],
+        feed=open_feed([TAPE], [market]),
+        populations=[load_population(TAPE / "population.toml")],
+        shock=load_shock(TAPE / "shock.toml"),
+        funds=count_fund("1000000", [market]),
+    )
+    run, exchange = load_run(demo), run_replay(plan).exchange
+    assert exchange.digest() == run.summary["digest"]
+    rows = list(run.positions.rows())
+    held = {int(row[0]): row for row in exchange.view().positions if row[0] > 0 and row[2]}
+    assert [row["account"] for row in rows] == sorted(held)
+    for row in rows[::40]:
+        account, lots, cost = (int(held[row["account"]][at]) for at in (0, 2, 3))
+        assert row["amount"] * (1 if row["side"] == "long" else -1) == lots * market.lot_size
+        assert abs(row["price"] * row["amount"] * 10**6 - abs(cost)) < 10**4
+        tick = exchange.liquidation_price(account, 0)
+        assert row["liquidation_price"] == (tick * market.tick_size if tick else None)
+        assert row["unrealized_pnl"] == lots * market.lot_size * row["mark_price"] - cost * market.quote_unit
+    for side, sign in (("long", 1), ("short", -1)):
+        queue = [row for row in run.ranks.rows() if row["side"] == side]
+        ours = exchange.adl_queue(0, sign)
+        assert [row["account"] for row in queue] == ours["account"].tolist() != []
+        assert [row["lights"] for row in queue] == ours["lights"].tolist()
+        assert [row["rank"] for row in queue] == list(range(1, len(queue) + 1))
+        assert {row["queue"] for row in queue} == {len(queue)}
+        assert [row["adlQuantile"] for row in queue] == [row["lights"] - 1 for row in queue]
+        assert {0, 4} <= {row["adlQuantile"] for row in queue} <= {0, 1, 2, 3, 4}
+    waiting = {row["account"] for row in run.ranks.rows()}
+    assert {row["adlQuantile"] for row in rows if row["account"] not in waiting} <= {0}
+
+
+def test_positions_stand_as_they_did_before_a_time(demo, capsys):
+    """Who held something at the beginning and nothing at the end was closed.  Source: LOG-007, LOG-004."""
+    _, early = read_csv(log(capsys, demo, "--positions", "--to", "5s"))
+    _, late = read_csv(log(capsys, demo, "--positions"))
+    gone = {row["account"] for row in early} - {row["account"] for row in late}
+    _, liquidated = read_csv(log(capsys, demo, "--liquidations"))
+    _, adl = read_csv(log(capsys, demo, "--adl"))
+    assert gone
+    assert gone <= {row["account"] for row in liquidated} | {row["victim"] for row in adl}
+    assert max(row["datetime"] for row in early) < "2025-03-03T07:59:25.25" < min(row["datetime"] for row in late)
+    who = late[3]["account"]
+    _, one = read_csv(log(capsys, demo, "--positions", "--account", who))
+    assert one == [row for row in late if row["account"] == who] != []
+    _, ranks = read_csv(log(capsys, demo, "--ranks", "--to", "5s"))
+    assert {row["account"] for row in ranks} <= {row["account"] for row in early}
+
+
+def test_trades_and_positions_under_ccxts_names(demo, capsys):
+    """Source: LOG-005, LOG-007."""
+    _, rows = read_csv(log(capsys, demo, "--trades", "--names", "ccxt"))
+    first = rows[0]
+    assert (first["symbol"], first["takerOrMaker"], first["fee.currency"]) == ("BTC/USDT:USDT", "taker", "USDT")
+    assert Decimal(first["price"]) * Decimal(first["amount"]) == Decimal(first["cost"])
+    _, rows = read_csv(log(capsys, demo, "--positions", "--names", "ccxt"))
+    for row in rows[::100]:
+        way = 1 if row["side"] == "long" else -1
+        gain = way * (Decimal(row["markPrice"]) - Decimal(row["entryPrice"])) * Decimal(row["contracts"])
+        assert abs(gain - Decimal(row["unrealizedPnl"])) < Decimal("0.01")
+        initial = Decimal(row["notional"]) / Decimal(row["leverage"])
+        assert Decimal(row["initialMargin"]) == pytest.approx(initial)
+        assert row["marginMode"] in ("cross", "isolated")
+    _, ranks = read_csv(log(capsys, demo, "--ranks", "--names", "ccxt"))
+    assert list(ranks[0]) == ["symbol", "timestamp", "datetime", "rank", "rating", "percentage"]
+    assert ranks[0]["rank"] == "5"
+    objects = log(capsys, demo, "--trades", "--names", "ccxt", "--format", "jsonl").splitlines()
+    assert set(json.loads(objects[1])["fee"]) == {"cost", "currency"}
+
+
+def test_entry_prices_of_both_kinds_of_contract():
+    """2 lots that cost 100 USDT, or 200 dollars that cost 0.004 BTC, were entered at 50,000.  Source: LOG-007."""
+    assert Units(record(linear())).entry(0, -100_000_000, 2) == Decimal(50_000)
+    assert Units(record(inverse())).entry(0, 400_000, 2) == Decimal(50_000)
+
+
+def test_events_of_another_run_are_no_positions(demo, tmp_path, capsys):
+    """Source: LOG-007, CLI-002."""
+    shutil.copytree(demo, tmp_path / "run")
+    np.savez(tmp_path / "run" / "events.npz", events=load_run(demo).events[5:])
+    assert main(["log", str(tmp_path / "run"), "--positions"]) == 4
+    assert "expected the events of one run from its start" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- notebooks

@@ -1,14 +1,8 @@
-"""The distribution: what its metadata promises and what its archives hold."""
+"""The distribution: what its metadata promises.  What its archives hold and do: test_wheel.py."""
 
 import re
-import subprocess
-import sys
-import tarfile
 import tomllib
-import zipfile
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -61,48 +55,3 @@ def test_pins_are_exact():
 
 def test_typed():
     assert (ROOT / "engine" / "py.typed").is_file(), "engine/py.typed tells type checkers to read our annotations"
-
-
-@pytest.fixture(scope="module")
-def archives(tmp_path_factory):
-    """Build wheel and sdist with the installed hatchling, without network; return their member names."""
-    pytest.importorskip("hatchling", reason="hatchling is not installed: the archives are not built")
-    folder = tmp_path_factory.mktemp("dist")
-    build = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
-    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel, tarfile.open(next(folder.glob("*.tar.gz"))) as sdist:
-        return wheel.namelist(), [name.split("/", 1)[1] for name in sdist.getnames()]
-
-
-def test_the_wheel_holds_only_the_package(archives):
-    wheel, _ = archives
-    tops = {name.split("/", 1)[0] for name in wheel}
-    assert tops == {"engine", f"perp_engine-{PROJECT['version']}.dist-info"}
-
-
-ASSETS = "engine/report/assets"
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "engine/__init__.py",
-        "engine/py.typed",
-        "engine/docs/spec.md",
-        f"{ASSETS}/uPlot.iife.min.js",
-        f"{ASSETS}/uPlot.min.css",
-        f"{ASSETS}/uPlot.LICENSE",
-        f"{ASSETS}/report.js",
-        f"{ASSETS}/report.css",
-    ],
-)
-def test_the_wheel_holds(archives, name):
-    wheel, _ = archives
-    assert name in wheel
-
-
-@pytest.mark.parametrize("folder", ["engine/", "tests/", "bench/", "replay_data/", ".ci/"])
-def test_the_sdist_holds(archives, folder):
-    _, sdist = archives
-    assert any(name.startswith(folder) for name in sdist), f"the sdist holds no {folder}"

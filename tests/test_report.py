@@ -62,6 +62,14 @@ def find(page, name):
     return next(series for picture in pictures(page) for series in picture["series"] if series["name"] == name)
 
 
+def test_the_page_says_how_many_values_it_drew(view):
+    """Source: REP-002."""
+    series = [{"name": "a", "x": [1, 2], "of": 9_000}, {"name": "b", "x": [1], "of": 1}, {"name": "c", "x": [1]}]
+    assert view.count_points(series) == "Values drawn, extremes kept: a 2 of 9,000"
+    assert view.count_points([*series, {"name": "d", "x": [1], "of": 7}]).endswith("a 2 of 9,000, d 1 of 7")
+    assert view.count_points(series[1:]) == ""
+
+
 # ---------------------------------------------------------------- the file
 
 

@@ -1,4 +1,4 @@
-"""The report in a real browser: opened from disk, drawn, toggled, read by mouse and keys; skipped where there is none.
+"""The report in a real browser: opened from disk, drawn, toggled, sorted, read by mouse and keys; skipped without one.
 
 The probe is a script that is put into a copy of the page; the page as it is forbids any script but its own.
 """
@@ -126,6 +126,23 @@ def named(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Pages of many runs: over a side of numbers, of names, of a fund; and the demo with the lab's table."""
+    folder = tmp_path_factory.mktemp("many")
+    scenario, one = str(ROOT / "replay_data" / "stress" / "flash_crash.toml"), ["--workers", "1", "--json"]
+    numbers = ["--grid", "fund=1e4:64e4:log3", "--grid", "adl.score=bitmex,binance"]
+    names = ["--grid", "liquidation.size=full,tiered", "--grid", "adl.trigger=fund_empty,drawdown"]
+    for name, told in (
+        ("numbers", ["sweep", scenario, *numbers, "--seeds", "3"]),
+        ("names", ["sweep", scenario, *names, "--seeds", "2"]),
+        ("fund", ["size-fund", scenario, "--seeds", "9"]),
+    ):
+        assert main([*told, *one, "--out", str(folder / name)]) == 0
+        assert main(["report", str(folder / name)]) == 0
+    return folder
+
+
 def visit(browser, page, tmp_path, *flags):
     """Return the page's document once its scripts are done, and what it said on the console."""
     told = [browser, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", *flags, "--dump-dom", page.as_uri()]
@@ -133,12 +150,12 @@ def visit(browser, page, tmp_path, *flags):
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
-def probe(browser, page, tmp_path, *flags):
+def probe(browser, page, tmp_path, *flags, script=PROBE):
     """Return what the probe found on a copy of the page."""
     text = page.read_text(encoding="utf-8")
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text, count=1)
     copy = tmp_path / "copy.html"
-    copy.write_text(text.replace("</body>", f"<script>{PROBE}</script></body>"), encoding="utf-8")
+    copy.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
     dom, console = visit(browser, copy, tmp_path, *flags)
     match = re.search(r'<pre id="probe">(.*?)</pre>', dom, re.DOTALL)
     assert match, dom[-2000:]
@@ -175,7 +192,7 @@ def test_charts_have_ink_keys_and_a_voice(browser, demo, tmp_path):
         assert told["whole"], label
         for name, pressed, left in told["keys"]:
             assert pressed == "false", (label, name)
-            assert left != inked, (label, name)
+            assert left != told["drawn"][2], (label, name)
 
 
 @pytest.mark.parametrize("flags", [(), ("--blink-settings=preferredColorScheme=0",)], ids=["light", "dark"])
@@ -197,3 +214,84 @@ def test_names_are_texts(browser, named, tmp_path):
     assert console == []
     assert found["hacked"] is None
     assert found["errors"] == []
+
+
+# ---------------------------------------------------------------- many runs
+
+PATIENT = "--virtual-time-budget=30000"  # of the page's own clock
+
+
+@pytest.mark.parametrize("name", ["numbers", "names", "fund"])
+def test_many_runs_open_from_disk(browser, many, tmp_path, name):
+    """Source: REP-007."""
+    dom, console = visit(browser, many / name / "report.html", tmp_path)
+    assert console == []
+    plots = dom.count('class="plot"')
+    assert plots >= 1
+    assert f'data-drawn="{plots}"' in dom
+    assert "<script src" not in dom
+    assert "http://" not in re.sub(r"http://www.w3.org/\S+", "", dom)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("numbers", "fund "), ("names", "liquidation.size "), ("fund", "fund (USDT) ")]
+)
+def test_curves_have_ink_bands_keys_and_a_voice(browser, many, tmp_path, name, says):
+    """Source: REP-006, REP-007."""
+    found, console = probe(browser, many / name / "report.html", tmp_path, "--window-size=500,900", PATIENT)
+    assert console == []
+    assert found["errors"] == []
+    assert found["overflow"] <= 0
+    for told in found["plots"]:
+        (inked, colours, _), label = told["drawn"], told["label"]
+        assert inked > 500, label
+        assert colours >= 3, label
+        for heard in (told["hover"], told["read"]):
+            assert heard.startswith(says), (label, heard)
+            assert " to " in heard, (label, heard)  # the interval
+        assert told["isFocused"], label
+        assert told["again"][0] == pytest.approx(inked, rel=0.02), label
+        assert told["zoomed"], label
+        assert told["whole"], label
+        for key, pressed, left in told["keys"]:
+            assert pressed == "false", (label, key)
+            assert left != told["drawn"][2], (label, key)
+
+
+SORTING = """
+const table = document.querySelector("table.sortable"), heads = [...table.tHead.rows[0].cells];
+const found = {presses: [], buttons: heads.filter((head) => head.querySelector("button")).length, heads: heads.length};
+const read = (at) => [...table.tBodies[0].rows].map((row) => row.cells[at].textContent);
+found.before = read(0);
+for (const [at, times] of [[4, 1], [4, 2], [0, 1]]) {
+  heads[at].querySelector("button").click();
+  found.presses.push([heads.map((head) => head.getAttribute("aria-sort")), read(at), read(0)]);
+}
+const out = document.createElement("pre");
+out.id = "probe";
+out.textContent = JSON.stringify(found);
+document.body.append(out);
+"""
+
+
+def test_the_labs_table_sorts_by_its_heads(browser, demo, tmp_path, capsys):
+    """Source: REP-008."""
+    capsys.readouterr()
+    assert main(["lab", "run", str(demo), "--json"]) == 0
+    (tmp_path / "lab.json").write_text(capsys.readouterr().out)
+    page = tmp_path / "lab.html"
+    assert main(["report", str(demo), "--lab", str(tmp_path / "lab.json"), "--out", str(page)]) == 0
+    _, console = visit(browser, page, tmp_path)
+    assert console == []
+    found, console = probe(browser, page, tmp_path, script=SORTING)
+    assert console == []
+    assert found["buttons"] == found["heads"] == 15
+    (falling, numbers, _), (rising, again, _), (named, names, _) = found["presses"]
+    values = [float(text.replace(",", "")) for text in numbers]
+    assert values == sorted(values, reverse=True)
+    assert sorted(set(values)) == sorted({float(text.replace(",", "")) for text in again})
+    assert [float(text.replace(",", "")) for text in again] == sorted(values)
+    assert (falling[4], rising[4], named[4]) == ("descending", "ascending", None)
+    assert named[0] == "ascending"
+    assert sorted(names) == sorted(found["before"])
+    assert names != found["before"]

@@ -27,6 +27,7 @@ INNER = {
     "files": {"errors"},
     "layout": {"codes"},
     "units": {"codes"},
+    "table": {"errors"},
     "policies": {"codes", "errors", "units"},
     "venues": {"errors", "units"},
     "contract": {"codes", "errors", "files", "units", "policies", "venues"},

@@ -38,6 +38,14 @@ if TYPE_CHECKING:
     from engine.replay import Plan, Run
 
 USAGE = 2
+# What each extra of the package brings first of all.
+EXTRAS = {
+    "parquet": "polars",
+    "captures": "zstandard",
+    "databento": "databento-dbn",
+    "gzip": "isal",
+    "cluster": "distributed",
+}
 DOCS = PACKAGE / "docs"
 DEMO_FUND = "1000000"
 DEMO_OUT = Path("runs") / "demo"
@@ -380,7 +388,7 @@ def run_doctor(options: argparse.Namespace) -> int:
     facts: dict[str, Any] = {"perp_engine": engine.__version__, "python": platform.python_version()}
     for name in ("numba", "llvmlite", "numpy", "msgspec", "sortedcontainers"):
         facts[name] = version_of(name)
-    for extra, name in (("parquet", "polars"), ("cluster", "distributed")):
+    for extra, name in EXTRAS.items():
         installed = version_of(name)
         missing = f"missing: pip install 'perp-engine[{extra}]'"
         facts[f"extra_{extra}"] = missing if installed == "not installed" else installed

@@ -11,18 +11,26 @@ from engine.errors import ConfigError
 if TYPE_CHECKING:
     from engine.runs import LoadedRun, Table
 
-LOGS = ("liquidations", "adl", "deficits", "fund")
-PEOPLE = ("account", "victim")
-CCXT = ("liquidations", "adl")
+LOGS = {
+    "liquidations": "every close of a liquidation",
+    "adl": "every close against a winner",
+    "deficits": "every deficit, and who paid it",
+    "fund": "every entry of the funds",
+    "trades": "every trade in the book",
+    "positions": "open positions at the end, or before --to",
+    "ranks": "the ADL queues then, first in line first",
+}
+STANDING = ("positions", "ranks")
+PEOPLE = ("account", "name", "victim", "victim_name", "maker", "maker_name")
 
 
 def add_log(verbs: Any) -> None:
     """Add the verb and its arguments."""
-    log = verbs.add_parser("log", help="a run's liquidations, ADL closes, deficits or fund entries, row by row")
+    log = verbs.add_parser("log", help="a run's liquidations, ADL, deficits, fund, trades, positions, row by row")
     log.add_argument("run", type=Path, metavar="RUN", help="run directory with its events")
     kind = log.add_mutually_exclusive_group(required=True)
-    for name in LOGS:
-        kind.add_argument(f"--{name}", dest="log", action="store_const", const=name)
+    for name, what in LOGS.items():
+        kind.add_argument(f"--{name}", dest="log", action="store_const", const=name, help=what)
     log.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="default %(default)s")
     log.add_argument("--market", action="append", default=[], metavar="SYMBOL", help="only of it; repeat for more")
     log.add_argument(
@@ -41,21 +49,33 @@ def add_log(verbs: Any) -> None:
 def run_log(options: argparse.Namespace) -> int:
     """Print one log of a run.
 
-    Source: LOG-001..LOG-005, CLI-002.
+    Source: LOG-001..LOG-005, LOG-007, CLI-002.
     """
     from engine.runs import load_run
-    from engine.runs.logs import rename_as_ccxt
+    from engine.runs.ccxt import TYPES, flatten_objects, rename_as_ccxt
 
-    if options.names == "ccxt" and options.log not in CCXT:
-        raise ConfigError(f"--names ccxt: ccxt has names for {' and '.join(CCXT)} only, not for {options.log}")
+    if options.names == "ccxt" and options.log not in TYPES:
+        raise ConfigError(f"--names ccxt: ccxt has names for {', '.join(TYPES)}, not for {options.log}")
     run = load_run(options.run)
-    table: Table = filter_log(run, getattr(run, options.log), options)
+    table: Table = filter_log(run, _read_log(run, options), options)
     if options.names == "ccxt":
         table = rename_as_ccxt(run.record, table, options.log)
         if options.format == "csv":
-            del table.columns["info"]  # a whole row of ours
+            table = flatten_objects(table)
     sys.stdout.write(table.compose_csv() if options.format == "csv" else table.compose_jsonl())
     return 0
+
+
+def _read_log(run: "LoadedRun", options: argparse.Namespace) -> "Table":
+    """Return the log that was asked for; what stands at some moment is rebuilt from the events before it."""
+    until = parse_time(options.until, int(run.summary["first_ns"]), "--to")
+    if options.log not in STANDING or until is None:
+        found: Table = getattr(run, options.log)
+        return found
+    from engine.runs.standing import build_positions, build_ranks
+
+    positions = build_positions(run.record, run.events[run.events["ts_ns"] < until])
+    return build_ranks(positions) if options.log == "ranks" else positions
 
 
 def filter_log(run: "LoadedRun", table: "Table", options: argparse.Namespace) -> "Table":
@@ -82,7 +102,7 @@ def filter_log(run: "LoadedRun", table: "Table", options: argparse.Namespace) ->
         places = [at for at in places if table.columns["symbol"][at] in options.market]
     if options.account:
         wanted = set(options.account)
-        people = [table.columns[name] for name in (*PEOPLE, "name", "victim_name") if name in table.columns]
+        people = [table.columns[name] for name in PEOPLE if name in table.columns]
         places = [at for at in places if any(str(column[at]) in wanted for column in people)]
     if since is not None or until is not None:
         places = [at for at in places if (since is None or times[at] >= since) and (until is None or times[at] < until)]

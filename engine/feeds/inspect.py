@@ -13,6 +13,7 @@ from engine.feeds import CommandTape, open_feed
 from engine.feeds.instruments import GUESS, GUESSED_DECIMALS, Decimals, Instruments, RescaleError
 from engine.feeds.tape import COUNTS, Records, Tape
 from engine.memory import BookMeter
+from engine.table import Table, Tabular, tabulate_rows
 
 # Rows of one message are told together; what is counted per message is counted at its first row.
 _GROUPS = np.zeros(32, np.int64)
@@ -23,6 +24,17 @@ _GROUPS[ROW_MARK : ROW_LAST + 4] = ROW_MARK  # whatever a ticker tells
 RESCALES_MAX = 256  # times a recording without markets is read anew because an instrument needs other units
 _ORDER = 12  # whatever tells of single orders
 _GROUPS[_ORDER:16] = _ORDER
+
+
+class Inspection(dict[str, Any], Tabular):
+    """What `perp inspect --json` tells (formats.md); as a table a row per instrument.
+
+    Source: LOG-006.
+    """
+
+    def to_table(self) -> Table:
+        """Return what was counted of each instrument."""
+        return tabulate_rows(self["instruments"])
 
 
 class StampCheck:
@@ -84,7 +96,7 @@ def inspect_tape(
     *,
     is_strict: bool = False,
     meter: BookMeter | None = None,
-) -> dict[str, Any]:
+) -> Inspection:
     """Read a recording to its end and return what it holds and what is wrong with it.
 
     Parameters
@@ -99,8 +111,8 @@ def inspect_tape(
 
     Returns
     -------
-    dict
-        The keys of `perp inspect --json` (formats.md).
+    Inspection
+        A dict with the keys of `perp inspect --json` (formats.md).
 
     Raises
     ------
@@ -147,7 +159,7 @@ def _refuse_crossed(tape: Tape | CommandTape, ts_ns: int) -> None:
         raise DataError(tape.files[0].path, None, None, f"expected no crossed book, {symbol} is by {ts_ns} ns")
 
 
-def _inspect(tape: Tape | CommandTape, is_strict: bool, meter: BookMeter | None) -> dict[str, Any]:
+def _inspect(tape: Tape | CommandTape, is_strict: bool, meter: BookMeter | None) -> Inspection:
     blocks = tape.records()
     check = StampCheck(tape.instruments)
     commands = 0
@@ -169,7 +181,7 @@ def _inspect(tape: Tape | CommandTape, is_strict: bool, meter: BookMeter | None)
         for row, counted in zip(tape.instruments, tape.teller.counts.tolist(), strict=True)
     ]
     extra = {name: count for name, count in sorted(findings.counts.items()) if name not in ("gaps", "resets")}
-    return {
+    facts = {
         "rows": findings.rows.total(),
         "first_ns": check.first_ns,
         "last_ns": check.last_ns,
@@ -203,3 +215,4 @@ def _inspect(tape: Tape | CommandTape, is_strict: bool, meter: BookMeter | None)
         ],
         "skipped": [{"file": str(path), "reason": reason} for path, reason in tape.skipped],
     }
+    return Inspection(facts)

@@ -12,6 +12,7 @@ from engine.lab import metrics
 from engine.lab.policies import BY_LOTS, BY_MONEY, FAIREST, divide
 from engine.lab.waves import Totals, Wave, WaveReader
 from engine.runs.read import RunRecord, open_run, read_events
+from engine.table import Table, Tabular, pick_plain, tabulate_rows
 
 Burdens = list[list[Fraction]]  # per wave, per winner, in money
 
@@ -149,8 +150,29 @@ def compare(waves: Sequence[Wave], policies: Sequence[str]) -> dict[str, dict[st
 # ---------------------------------------------------------------- telling
 
 
-def describe_run(folder: Path, gap_ns: int, horizon_ns: int = 0, scores: Sequence[str] = ()) -> dict[str, Any]:
-    """Return everything the lab says of one run, ready for JSON; money in units of its asset.
+class Comparison(dict[str, Any], Tabular):
+    """What `perp lab run` tells of a run; as a table a row for what it did and one per policy.
+
+    Source: LAB-003, LOG-006.
+    """
+
+    def to_table(self) -> Table:
+        """Return the measures of every policy; money in units of the run's asset."""
+        return tabulate_rows(
+            [
+                {
+                    "run": self["run"],
+                    "policy": name,
+                    **pick_plain(row),
+                    **{f"share_{key}": value for key, value in row["shares"].items()},
+                }
+                for name, row in self["policies"].items()
+            ]
+        )
+
+
+def describe_run(folder: Path, gap_ns: int, horizon_ns: int = 0, scores: Sequence[str] = ()) -> Comparison:
+    """Return everything the lab says of one run, a dict ready for JSON; money in units of its asset.
 
     Source: LAB-001..LAB-010, LAB-012, LAB-013.
     """
@@ -161,7 +183,7 @@ def describe_run(folder: Path, gap_ns: int, horizon_ns: int = 0, scores: Sequenc
     deficits = [wave.deficit_quote for wave in waves]
     marked_out = sum(wave.marked_out_quote for wave in waves)
     needed = sum(wave.needed_quote for wave in waves)
-    return {
+    facts = {
         "run": str(folder),
         "asset": run.summary["assets"][0],
         "adl": [_name_adl(market) for market in run.setup.markets],
@@ -177,6 +199,7 @@ def describe_run(folder: Path, gap_ns: int, horizon_ns: int = 0, scores: Sequenc
         "severity_envelope_quote": round(metrics.severity_envelope(thetas, deficits)),
         "policies": compare(waves, policies),
     }
+    return Comparison(facts)
 
 
 def _name_adl(rules: Any) -> dict[str, str]:

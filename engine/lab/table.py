@@ -24,7 +24,7 @@ def compose_page(found: Sequence[Facts]) -> str:
     """
     parts = []
     if len(found) > 1:
-        rows = [[facts["run"], *_show_measures(facts["policies"][RUN], facts["asset"])] for facts in found]
+        rows = [[facts["run"], *show_measures(facts["policies"][RUN], facts["asset"])] for facts in found]
         parts.append("what the runs did\n" + _format_rows(["run", *MEASURES], rows))
     parts += [_compose_run(facts) for facts in found]
     return "\n\n".join(parts) + "\n"
@@ -55,7 +55,7 @@ def _compose_run(facts: Facts) -> str:
         _format_rows(WAVE, [_show_wave(wave, asset) for wave in waves]),
         "",
         _format_rows(
-            ["policy", *MEASURES], [[name, *_show_measures(row, asset)] for name, row in facts["policies"].items()]
+            ["policy", *MEASURES], [[name, *show_measures(row, asset)] for name, row in facts["policies"].items()]
         ),
     ]
     return "\n".join(lines)
@@ -79,7 +79,9 @@ def _show_wave(wave: Facts, asset: Facts) -> list[str]:
     ]
 
 
-def _show_measures(row: Facts, asset: Facts) -> list[str]:
+def show_measures(row: Facts, asset: Facts) -> list[str]:
+    """Return a policy's row as texts, in the order of MEASURES."""
+
     def show(value: float | None, form: str) -> str:
         return "-" if value is None else format(value, form)
 

@@ -32,6 +32,7 @@ from engine.replay.timeline import Timeline
 from engine.report import compose_report, compose_verdict
 from engine.scenario import Population, Shock, build_population, read_positions, warp
 from engine.signs import SECOND_NS, Sampler
+from engine.table import Table, Tabular, pick_plain, tabulate_rows
 from engine.units import count_units, parse_decimal
 
 Commands = NDArray[np.void]
@@ -115,16 +116,20 @@ class BentFeed:
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Tabular):
     """What came out: the summary (CLI-001), the folder if there is one, the exchange as the run left it, warning signs.
 
-    `signs` are SIGNS rows (SIGN-001).
+    `signs` are SIGNS rows (SIGN-001).  As a table it is one row, the plain numbers of its summary.
     """
 
     summary: dict[str, Any]
     folder: Path | None
     exchange: Exchange
     signs: NDArray[np.void]
+
+    def to_table(self) -> Table:
+        """Return the summary as one row."""
+        return tabulate_rows([pick_plain(self.summary)])
 
 
 def run_replay(

@@ -15,6 +15,7 @@ def write_table(
     *,
     texts: Sequence[int] = (),
     marked: Sequence[int] = (),
+    sortable: bool = False,
 ) -> str:
     """Return a table that scrolls on its own where it is wider than the page; cells are texts, escaped.
 
@@ -24,11 +25,14 @@ def write_table(
         Columns that are aligned to the left, beside the first.
     marked : sequence of int
         Rows that are tinted as victims.
+    sortable : bool
+        Whether the page's script makes buttons of the heads; without it the table is as it stands.
     """
 
     def kind(at: int) -> str:
         return ' class="text"' if at in texts else ""
 
+    kinds = ' class="sortable"' if sortable else ""
     head = "".join(f'<th scope="col"{kind(at)}>{escape(text)}</th>' for at, text in enumerate(heads))
     body = []
     for place, (first, *rest) in enumerate(rows):
@@ -36,7 +40,7 @@ def write_table(
         tint = ' class="victim"' if place in marked else ""
         body.append(f'<tr{tint}><th scope="row">{escape(first)}</th>{cells}</tr>')
     return (
-        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}"><table{kinds}>'
         f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 

@@ -1,4 +1,4 @@
-"""`report.html`: one file, no network, that a risk team can read, print and forward (REP-001..REP-006)."""
+"""`report.html`: one file, no network, that a risk team can read, print and forward (REP-001..REP-008)."""
 
 import base64
 import hashlib
@@ -12,21 +12,36 @@ from typing import Any
 
 from engine.errors import ConfigError
 from engine.report.markup import Canvas, embed_json, write_paragraph, write_table
+from engine.report.policies import compare_lab, read_lab
+from engine.report.sweeps import SweepView
 from engine.report.view import RunView
+from engine.sweep.load import is_sweep
 
 ASSETS = Path(__file__).parent / "assets"
 PAGE = "report.html"
-SECTIONS: tuple[tuple[str, str, str, Callable[[RunView], str]], ...] = (
+# anchor, heading, lead, what writes it
+Sections = tuple[tuple[str, str, str, Callable[[Any], str]], ...]
+RUN_SECTIONS: Sections = (
     ("price", "Price", "", RunView.write_prices),
     ("depth", "Book depth", "What rested, by how far from the middle of the book.", RunView.write_depth),
     ("liquidations", "Liquidations", "", RunView.write_liquidations),
     ("fund", "Insurance fund", "", RunView.write_fund),
     ("debt", "Bad debt: who paid", "", RunView.write_flow),
+    ("policies", "Who would have paid", "", RunView.write_policies),
     ("queue", "ADL queue, before and after", "", RunView.write_queues),
     ("map", "Liquidation map", "By how far the mark would have had to rise or fall.", RunView.write_map),
     ("interest", "Open interest", "", RunView.write_interest),
     ("signs", "Warning signs", "", RunView.write_signs),
     ("parameters", "Parameters and proof", "", RunView.write_parameters),
+)
+SWEEP_SECTIONS: Sections = (
+    ("need", "Fund size", "", SweepView.write_need),
+    ("frontier", "Smallest shock", "", SweepView.write_frontier),
+    ("likely", "How likely", "", SweepView.write_shares),
+    ("much", "How much", "", SweepView.write_amounts),
+    ("runs", "Run by run", "", SweepView.write_exceeded),
+    ("paired", "Against the first, seed by seed", "", SweepView.write_paired),
+    ("parameters", "Parameters and proof", "", SweepView.write_parameters),
 )
 COMPARED = (
     ("liquidated accounts", "liquidated_accounts", False),
@@ -71,30 +86,54 @@ def name_runs(folders: Sequence[Path]) -> list[str]:
     return ["/".join(part[-depth:]) for part in parts]
 
 
-def compose_page(folders: Sequence[Path]) -> str:
+def compose_page(folders: Sequence[Path], lab: Path | None = None) -> str:
     """Return the report of one run, or of several side by side, as one HTML document.
 
     Parameters
     ----------
     folders : sequence of path
-        Run directories.
+        Run directories, or folders of the stress lab.
+    lab : path, optional
+        What `perp lab run --json` told of these runs.
 
     Raises
     ------
     DataError
         If one is no run, or its files are damaged.
+    ConfigError
+        If runs and folders of many runs are mixed, or the lab's runs are others.
 
-    Source: REP-001, REP-002, REP-006.
+    Source: REP-001, REP-002, REP-006, REP-007, REP-008.
     """
     canvas = Canvas()
     labels = name_runs(folders)
+    kinds = {is_sweep(folder) for folder in folders}
+    if len(kinds) > 1:
+        raise ConfigError("report: expected runs, or folders of many runs (stress, sweep, ...), not both in one page")
     pairs = enumerate(zip(folders, labels, strict=True))
+    if kinds == {True}:
+        if lab is not None:
+            raise ConfigError("--lab: expected with runs, these are folders of many runs")
+        sweeps = [SweepView(folder, label, number, canvas) for number, (folder, label) in pairs]
+        head = _place_beside(sweeps, SweepView.write_verdict)
+        return _compose(sweeps, SWEEP_SECTIONS, head, labels, canvas)
     views = [RunView(folder, label, number, canvas) for number, (folder, label) in pairs]
-    header = _place_beside(views, RunView.write_verdict)
+    found = read_lab(lab, views) if lab else []
+    head = _place_beside(views, RunView.write_verdict)
     if len(views) > 1:
-        header += _compare(views)
+        head += _compare(views) + (compare_lab(found) if len(found) > 1 else "")
+    return _compose(views, RUN_SECTIONS, head, labels, canvas)
+
+
+def _compose(
+    views: Sequence[RunView] | Sequence[SweepView],
+    sections: Sections,
+    header: str,
+    labels: Sequence[str],
+    canvas: Canvas,
+) -> str:
     links = body = ""
-    for name, heading, lead, write in SECTIONS:
+    for name, heading, lead, write in sections:
         inner = _place_beside(views, write)
         if inner:
             links += f'<li><a href="#{name}">{heading}</a></li>'
@@ -113,18 +152,18 @@ def compose_page(folders: Sequence[Path]) -> str:
         f'<meta name="generator" content="perp-engine {version}">'
         f"<title>{escape(title)}</title>"
         f"<style>{read_asset('uPlot.min.css')}\n{read_asset('report.css')}</style></head><body>"
-        f'<a class="skip" href="#price">Skip to the charts</a><header><h1>{escape(title)}</h1>{header}'
-        f'<nav aria-label="Sections"><ul>{links}</ul></nav></header><main>'
+        f'<a class="skip" href="#main">Skip to the charts</a><header><h1>{escape(title)}</h1>{header}'
+        f'<nav aria-label="Sections"><ul>{links}</ul></nav></header><main id="main">'
         f'<noscript><p class="noscript">The charts need JavaScript; the tables do not.</p></noscript>{body}</main>'
-        f"<footer><p>Made by perp-engine {version} from its own events; nothing here is fetched. "
-        f"Drag over a chart to zoom, double-click for the whole run.</p>"
+        f"<footer><p>Made by perp-engine {version} from its own results; nothing here is fetched. "
+        f"Drag over a chart to zoom, double-click for the whole.</p>"
         f"<details><summary>Charts by uPlot 1.6.32</summary><p>{escape(notice)}</p></details></footer>"
         f'<script type="application/json" id="data">{embed_json({"pictures": canvas.pictures})}</script>'
         f"<script>{library}</script><script>{script}</script></body></html>\n"
     )
 
 
-def _place_beside(views: Sequence[RunView], write: Callable[[RunView], str]) -> str:
+def _place_beside(views: Sequence[Any], write: Callable[[Any], str]) -> str:
     """Return a section of every run, beside each other where there is room; empty where no run has it."""
     inner = [write(view) for view in views]
     if not any(inner):
@@ -148,7 +187,7 @@ def _compare(views: Sequence[RunView]) -> str:
     return write_table("The runs side by side", ("", *(view.label for view in views)), rows)
 
 
-def write_page(folders: Sequence[Path], out: Path) -> Path:
+def write_page(folders: Sequence[Path], out: Path, lab: Path | None = None) -> Path:
     """Write the report to a file, which appears whole or not at all, and return its path.
 
     Raises
@@ -160,7 +199,7 @@ def write_page(folders: Sequence[Path], out: Path) -> Path:
 
     Source: REP-001, CLI-002.
     """
-    text = compose_page(folders)
+    text = compose_page(folders, lab)
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         part.write_text(text, encoding="utf-8")

@@ -8,23 +8,10 @@ from numpy.typing import NDArray
 from engine.audit import Auditor
 from engine.codes import ADL_FILL, ADL_STARTED
 from engine.errors import DataError, InvariantError
-from engine.lab.waves import score_stand
-from engine.reference.adl import count_lights
-from engine.reference.scores import compute_score
 from engine.runs.read import RunRecord
+from engine.runs.standing import Place, rank_winners
 
 Rows = NDArray[np.void]
-
-
-class Place(NamedTuple):
-    """A candidate in the queue, first to be deleveraged first (ADL-002)."""
-
-    rank: int
-    account: int
-    qty_lot: int
-    gain_quote: int
-    lights: int
-    score: int
 
 
 class Queue(NamedTuple):
@@ -86,18 +73,3 @@ def find_queues(run: RunRecord, events: Rows) -> list[Queue]:
         rest = after[key] if key in after else rank_winners(auditor, *key)
         found.append(Queue(*key, before.get(key, ()), rest, closed))
     return found
-
-
-def rank_winners(auditor: Auditor, market: int, side: int) -> tuple[Place, ...]:
-    """Return the candidates of a side in the order of the market's score, as the books stand (ADL-002, ADL-009)."""
-    rules = auditor.setup.markets[market]
-    ranked = sorted(
-        (-compute_score(rules.adl_score, score_stand(rules, stand)), stand.opened_seq, stand.account, stand)
-        for stand in auditor.describe_market(market)
-        if stand.share_quote > 0 and stand.qty_lot * side > 0
-    )
-    lights = count_lights(rules.lights, [abs(stand.qty_lot) for *_, stand in ranked])
-    return tuple(
-        Place(rank, account, abs(stand.qty_lot), stand.gain_quote, shown, -score)
-        for rank, ((score, _, account, stand), shown) in enumerate(zip(ranked, lights, strict=True), 1)
-    )

@@ -303,7 +303,7 @@ MAP_ROWS = (
 )
 SIGN_LINES = (
     ("ten largest positions", "top10_ppm", "mark"),
-    ("first ten of the long ADL queue", "long_queue_top10_ppm", "long"),
+    ("first ten of the long ADL queue", "long_queue_top10_ppm", "fund"),
     ("first ten of the short ADL queue", "short_queue_top10_ppm", "short"),
     ("Herfindahl index of positions", "herfindahl_ppm", "last"),
 )

@@ -20,7 +20,8 @@ from engine.replay.timeline import Timeline
 from engine.report import Writer, count_noun, format_time
 from engine.report.flow import Flow, add_flows, draw_flow, keep_largest
 from engine.report.markup import Canvas, fold, list_tiles, write_paragraph, write_table
-from engine.report.queue import Place, Queue, find_queues
+from engine.report.policies import write_lab
+from engine.report.queue import Queue, find_queues
 from engine.report.shape import (
     DEPTH_ROWS,
     MAP_ROWS,
@@ -39,6 +40,7 @@ from engine.report.shape import (
 )
 from engine.runs.logs import CLOSED_BY, describe_ranking
 from engine.runs.read import open_run, read_events, read_series, read_steps
+from engine.runs.standing import Place
 
 Rows = NDArray[np.void]
 
@@ -77,6 +79,7 @@ class RunView:
         self.steps = read_steps(folder)  # of a simulated market: finer than what was sampled
         self.symbols = [market.symbol for market in self.run.markets]
         self.has_many = len(self.symbols) > 1
+        self.lab: dict[str, Any] | None = None
         self.left_out: dict[str, list[str]] = {}  # why -> the sections that are not there
 
     def leave_out(self, section: str, why: str) -> str:
@@ -114,8 +117,9 @@ class RunView:
 
     def count_points(self, series: Sequence[Picture]) -> str:
         """Return how many values were left out of a picture, if any."""
-        left = [(len(each["x"]), each["of"]) for each in series if "of" in each and each["of"] > len(each["x"]) + 1]
-        return "; ".join(f"{shown:,} of {of:,} values drawn, extremes kept" for shown, of in left[:1])
+        left = [each for each in series if "of" in each and each["of"] > len(each["x"]) + 1]
+        told = ", ".join(f"{each['name']} {len(each['x']):,} of {each['of']:,}" for each in left)
+        return f"Values drawn, extremes kept: {told}" if told else ""
 
     # ------------------------------------------------------------ verdict
 
@@ -333,6 +337,10 @@ class RunView:
         scroll = f'<div class="wide" tabindex="0" role="region" aria-label="Flow picture">{svg}</div>'
         caption = f"From whose deficit to whose money ({write.name})"
         return f"<figure><figcaption>{caption}</figcaption>{scroll}{fold('As a table', table)}</figure>"
+
+    def write_policies(self) -> str:
+        """Return what the policy lab told of the run, where the page was given it (REP-008)."""
+        return write_lab(self.lab) if self.lab else ""
 
     def _list_flows(self, debts: Rows) -> tuple[list[Flow], list[Flow]]:
         """Return the flows from origins to payers, and from payers to those whose money it was."""

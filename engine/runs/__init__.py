@@ -5,6 +5,6 @@ Source: LOG-001..LOG-005.
 
 from engine.runs.load import LoadedRun, load_run
 from engine.runs.read import RunRecord, open_run, read_events, read_series
-from engine.runs.table import Table
+from engine.table import Table
 
 __all__ = ["LoadedRun", "RunRecord", "Table", "load_run", "open_run", "read_events", "read_series"]

@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from engine.runs.logs import build_log
 from engine.runs.read import RunRecord, open_run, read_events, read_series
-from engine.runs.table import Table
+from engine.runs.standing import build_positions, build_ranks
+from engine.table import Table, Tabular, pick_plain, tabulate_rows
 
 
 @dataclass(frozen=True)
-class LoadedRun:
+class LoadedRun(Tabular):
     """A run directory; everything but the summary is read when it is first asked for.
+
+    As a table it is one row, its summary; its logs are tables of their own.
 
     Parameters
     ----------
@@ -25,6 +28,10 @@ class LoadedRun:
     """
 
     record: RunRecord
+
+    def to_table(self) -> Table:
+        """Return the plain numbers of the summary as one row: runs under each other are a table of runs."""
+        return tabulate_rows([pick_plain(self.summary)])
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -60,6 +67,21 @@ class LoadedRun:
     def fund(self) -> Table:
         """Return every entry of the funds and the balance after it."""
         return build_log(self.record, self.events, "fund")
+
+    @cached_property
+    def trades(self) -> Table:
+        """Return every trade in the book, those of liquidations included, from the taker's side."""
+        return build_log(self.record, self.events, "trades")
+
+    @cached_property
+    def positions(self) -> Table:
+        """Return the positions that are open at the end, with their place in the ADL queue (LOG-007)."""
+        return build_positions(self.record, self.events)
+
+    @cached_property
+    def ranks(self) -> Table:
+        """Return the ADL queues at the end, first to be deleveraged first."""
+        return build_ranks(self.positions)
 
     def _repr_html_(self) -> str:
         """Return the verdict and the main numbers, escaped."""

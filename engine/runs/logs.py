@@ -29,11 +29,12 @@ from engine.codes import (
 from engine.contract import MarketRules, value_of
 from engine.formulas.adl import lights_of_rank
 from engine.runs.read import RunRecord
-from engine.runs.table import Table
+from engine.table import Table
 
 Rows = NDArray[np.void]
 
 EXCHANGE = "perp-engine"
+ENTRY_DIGITS = 4  # of an entry price, beyond the tick's
 NS, US, MS = 1_000_000_000, 1_000, 1_000_000
 SIDES = {1: "buy", -1: "sell", 0: ""}
 POSITIONS = {1: "long", -1: "short"}
@@ -74,7 +75,7 @@ def describe_ranking(rules: MarketRules) -> dict[str, Any]:
     return {"symbol": rules.symbol, **told, "rule": rule, "formula": read_rule(rule)}
 
 
-class _Units:
+class Units:
     """Turns the integers of events into decimals with the units of their market."""
 
     def __init__(self, run: RunRecord) -> None:
@@ -82,23 +83,36 @@ class _Units:
         self.unit = run.setup.asset_units[0]
 
     def symbol(self, market: int) -> str:
+        """Return a market's name."""
         return self.run.markets[market].symbol if market >= 0 else ""
 
     def price(self, market: int, tick: int) -> Decimal | None:
+        """Return a price, None for 0."""
         size = self.run.markets[market].tick_size
         return (tick * size).quantize(size) if tick else None
 
     def lots(self, market: int, lots: int) -> Decimal:
+        """Return a quantity."""
         size = self.run.markets[market].lot_size
         return (lots * size).quantize(size)
 
     def money(self, count: int) -> Decimal:
+        """Return an amount of money."""
         return (count * self.unit).quantize(self.unit)
 
     def value(self, market: int, tick: int, lots: int) -> int:
+        """Return what lots are worth at a price, in units of the asset; 0 without a price."""
         return abs(int(value_of(self.run.setup.markets[market], tick, lots))) if tick else 0
 
+    def entry(self, market: int, cost: int, lots: int) -> Decimal:
+        """Return the price at which lots cost so much, rounded to more digits than the tick has."""
+        rules = self.run.markets[market]
+        size, money = lots * rules.lot_size * rules.contract_size, abs(cost) * self.unit
+        price = money / size if rules.kind == "linear" else size / money if money else Decimal(0)
+        return price.quantize(rules.tick_size.scaleb(-ENTRY_DIGITS))
+
     def who(self, account: int) -> str:
+        """Return an account's name, or its number."""
         return self.names.get(account, PEOPLE.get(account, str(account)))
 
     def head(self, row: Any, identity: int, amount: int) -> dict[str, Any]:
@@ -116,7 +130,26 @@ class _Units:
         }
 
 
-def _line_liquidation(units: _Units, row: Any, number: int) -> dict[str, Any]:
+def _line_trade(units: Units, row: Any, number: int) -> dict[str, Any]:
+    market, lots, is_forced = int(row["market"]), int(row["qty_lot"]), int(row["kind"]) == LIQUIDATION_FILL
+    return {
+        **units.head(row, number, lots),
+        "datetime": format_ns(int(row["ts_ns"])),
+        "account": int(row["account"]),
+        "name": units.who(int(row["account"])),
+        "maker": int(row["other"]),
+        "maker_name": units.who(int(row["other"])),
+        "kind": "liquidation" if is_forced else "trade",
+        "notional": units.money(units.value(market, int(row["price_tick"]), lots)),
+        "fee": units.money(int(row["fee_quote"])),
+        "maker_fee": units.money(int(row["other_fee_quote"])),
+        "order_id": None if is_forced else int(row["order_id"]) or None,  # there an event has the deficit's
+        "maker_order_id": int(row["other_order_id"]) or None,
+        "seq": int(row["seq"]),
+    }
+
+
+def _line_liquidation(units: Units, row: Any, number: int) -> dict[str, Any]:
     market, kind = int(row["market"]), int(row["kind"])
     lots, tick, surplus = int(row["qty_lot"]), int(row["price_tick"]), int(row["amount_quote"])
     if kind == ADL_FILL:  # it closes at what it exchanged: nothing is left over, nothing is missing on its side
@@ -139,7 +172,7 @@ def _line_liquidation(units: _Units, row: Any, number: int) -> dict[str, Any]:
     }
 
 
-def _line_adl(units: _Units, row: Any, number: int) -> dict[str, Any]:
+def _line_adl(units: Units, row: Any, number: int) -> dict[str, Any]:
     market, side, lots = int(row["market"]), int(row["side"]), int(row["qty_lot"])
     rules = units.run.setup.markets[market]
     at_mark = int(value_of(rules, int(row["mark_tick"]), side * lots))
@@ -167,7 +200,7 @@ def _line_adl(units: _Units, row: Any, number: int) -> dict[str, Any]:
     }
 
 
-def _line_deficit(units: _Units, row: Any, number: int) -> dict[str, Any]:
+def _line_deficit(units: Units, row: Any, number: int) -> dict[str, Any]:
     paid = {
         "deficit": "amount_quote",
         "paid_by_fund": "other_amount_quote",
@@ -188,7 +221,7 @@ def _line_deficit(units: _Units, row: Any, number: int) -> dict[str, Any]:
 
 def _list_fund(run: RunRecord, events: Rows) -> list[dict[str, Any]]:
     """Return every entry of the funds with the balance after it (FUND-002)."""
-    units, balances = _Units(run), [0] * len(run.setup.funds)
+    units, balances = Units(run), [0] * len(run.setup.funds)
     found = []
     for number, row in enumerate(events, 1):
         kind, fund, amount = int(row["kind"]), int(row["other"]), int(row["amount_quote"])
@@ -221,8 +254,8 @@ def pick_fund(events: Rows) -> Rows:
     return found
 
 
-def _gather(run: RunRecord, rows: Rows, line: Callable[[_Units, Any, int], dict[str, Any]]) -> list[dict[str, Any]]:
-    units = _Units(run)
+def _gather(run: RunRecord, rows: Rows, line: Callable[[Units, Any, int], dict[str, Any]]) -> list[dict[str, Any]]:
+    units = Units(run)
     return [line(units, row, number) for number, row in enumerate(rows, 1)]
 
 
@@ -234,15 +267,17 @@ def build_log(run: RunRecord, events: Rows, name: str) -> Table:
     run : RunRecord
     events : EVENT[:]
         All of the run: balances count from its start.
-    name : {"liquidations", "adl", "deficits", "fund"}
+    name : {"liquidations", "adl", "deficits", "fund", "trades"}
 
-    Source: LOG-001, LOG-003.
+    Source: LOG-001, LOG-003, LOG-007.
     """
     kind = events["kind"]
     if name == "liquidations":
         found = _gather(run, events[np.isin(kind, list(CLOSED_BY))], _line_liquidation)
     elif name == "adl":
         found = _gather(run, events[kind == ADL_FILL], _line_adl)
+    elif name == "trades":
+        found = _gather(run, events[np.isin(kind, (codes.TRADE, LIQUIDATION_FILL))], _line_trade)
     elif name == "deficits":
         found = _gather(run, events[kind == DEFICIT], _line_deficit)
     else:
@@ -259,44 +294,6 @@ def _name_columns(run: RunRecord, name: str) -> list[str]:
     row["kind"], row["side"], row["mark_tick"] = LIQUIDATION_FILL, BUY, 1
     if name == "fund":
         return list(_list_fund(run, row)[0])
-    line = {"liquidations": _line_liquidation, "adl": _line_adl, "deficits": _line_deficit}[name]
+    lines = {"liquidations": _line_liquidation, "adl": _line_adl, "deficits": _line_deficit, "trades": _line_trade}
+    line = lines[name]
     return list(_gather(run, row, line)[0])
-
-
-# ---------------------------------------------------------------- ccxt's names
-
-
-def rename_as_ccxt(run: RunRecord, table: Table, name: str) -> Table:
-    """Return liquidations as ccxt's `Liquidation`, ADL closes as its `ADL` of the victim (LOG-005).
-
-    `rank` is the lights the victim was shown, `percentage` its place in the queue from the front, `info` our own row.
-    """
-    markets = {market.symbol: market for market in run.markets}
-    rows = []
-    for row in table.rows():
-        market = markets[row["symbol"]]
-        head = {"info": row, "symbol": _unify(market), "timestamp": row["timestamp"] // US}
-        time = {"datetime": row["datetime"][:23] + "Z"}
-        if name == "adl":
-            part = Decimal(100 * row["rank"]) / row["queue"] if row["queue"] else None
-            rest = {"rank": row["lights"], "rating": None, "percentage": part and round(part, 4)}
-        else:
-            size = market.contract_size
-            is_linear = market.kind == "linear"
-            base = row["amount"] * size if is_linear else row["notional"]
-            quote = row["notional"] if is_linear else row["amount"] * size
-            rest = {"price": row["price"], "baseValue": base, "quoteValue": quote}
-            rest |= {"contracts": row["amount"], "contractSize": size, "side": row["side"]}
-        rows.append({**head, **time, **rest})
-    keys = ("info", "symbol", "timestamp", "datetime")
-    closes = ("price", "baseValue", "quoteValue", "contracts", "contractSize", "side")
-    own = ("rank", "rating", "percentage") if name == "adl" else closes
-    return Table({key: [row[key] for row in rows] for key in (*keys, *own)}, table.notes)
-
-
-def _unify(market: Any) -> str:
-    """Return a symbol as ccxt writes it, `BTC/USDT:USDT`, where it can be told from ours."""
-    symbol, settle = market.symbol, market.settle
-    if market.kind == "linear" and symbol.endswith(settle) and symbol != settle:
-        return f"{symbol.removesuffix(settle).rstrip('-_/')}/{settle}:{settle}"
-    return str(symbol)

@@ -28,6 +28,7 @@ from engine.scenario.simulated import SimulatedMarket
 from engine.signs import SECOND_NS, Sampler
 from engine.sim.desk import Desk, build_deposits, build_desk
 from engine.sim.market import Simulator
+from engine.table import Table, Tabular, pick_plain, tabulate_rows
 
 Rows = NDArray[np.void]
 
@@ -38,8 +39,8 @@ SAMPLE_REST = (8_000, 8)  # commands, and commands per position, that cost forty
 
 
 @dataclass(frozen=True)
-class Simulated:
-    """What came out of a simulated market.
+class Simulated(Tabular):
+    """What came out of a simulated market; as a table one row, the plain numbers of its summary.
 
     Parameters
     ----------
@@ -60,6 +61,10 @@ class Simulated:
     series: Rows
     commands: Rows | None
     signs: Rows
+
+    def to_table(self) -> Table:
+        """Return the summary as one row."""
+        return tabulate_rows([pick_plain(self.summary)])
 
 
 class Opening(NamedTuple):

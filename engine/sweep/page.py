@@ -159,12 +159,15 @@ def compose_frontier(summary: Facts) -> str:
     for point in summary["frontier"]:
         cells = list(point["fixed"].values())
         for name in walked:
-            cells += [_axis(name, point["threshold"]), f"{_axis(name, point['low'])}..{_axis(name, point['high'])}"]
+            cells += [
+                show_axis(name, point["threshold"]),
+                f"{show_axis(name, point['low'])}..{show_axis(name, point['high'])}",
+            ]
         rows.append([*cells, f"{point['reached']['count']:,} of {point['reached']['of']:,}"])
     return "\n".join([*parts, "", *align(rows)]) + "\n"
 
 
-def _axis(name: str, place: Facts) -> str:
+def show_axis(name: str, place: Facts) -> str:
     """Return one axis at a place of a walk."""
     if place["step"] is None:
         return "beyond"

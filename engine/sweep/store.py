@@ -15,7 +15,8 @@ from engine.sweep.measure import Row
 SCHEMA = 1
 SCENARIO, RUNS, SUMMARY, REPORT = "scenario.json", "runs.jsonl", "summary.json", "report.txt"
 CSV, PARQUET = "results.csv", "results.parquet"
-OURS = {SCENARIO, RUNS, SUMMARY, REPORT, CSV, PARQUET}
+PAGE = "report.html"  # what `perp report` puts there
+OURS = {SCENARIO, RUNS, SUMMARY, REPORT, CSV, PARQUET, PAGE}
 Key = tuple[str, int]  # cell, seed
 
 

@@ -1,7 +1,6 @@
 """A comparison as a page and as a table of accounts."""
 
 from collections.abc import Sequence
-from decimal import Decimal
 from textwrap import wrap
 from typing import Any
 
@@ -74,7 +73,7 @@ def _list_largest(twins: Twins, write: Writer, column: int, name: str) -> list[s
     for at in list_largest(gains, TOP_SHOWN):
         account = int(twins.accounts[at])
         ends = [write.amount(int(twins.equity_quote[at, place])) for place in (0, column)]
-        met = [describe_fate(twins, place, account) or "-" for place in (0, column)]
+        met = [twins.describe_fate(place, account) or "-" for place in (0, column)]
         rows.append([twins.names.get(account, str(account)), *ends, write.amount(int(gains[at])), *met])
     base = twins.policies[0].name
     if not rows:
@@ -83,13 +82,6 @@ def _list_largest(twins: Twins, write: Writer, column: int, name: str) -> list[s
     return table(
         f"{name} against {base}: largest gains, then largest losses, equity at mark ({write.name})", heads, rows
     )
-
-
-def describe_fate(twins: Twins, branch: int, account: int) -> str:
-    """Return what an account met in a branch: liquidated, deleveraged, cut."""
-    tally = twins.branches[branch].tally
-    fates = (("liquidated", tally.liquidated), ("deleveraged", tally.victims), ("cut", tally.cut))
-    return " ".join(name for name, accounts in fates if account in accounts)
 
 
 def _add_up(write: Writer, rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -109,19 +101,5 @@ def _add_up(write: Writer, rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def compose_accounts(twins: Twins) -> str:
-    """Return every account as CSV: what it met and its equity by each policy, and the difference from the first."""
-    names = [policy.name for policy in twins.policies]
-    unit = Decimal(twins.summary["assets"][0]["unit"])
-    heads = ["account", *(f"equity {name}" for name in names), *(f"difference {name}" for name in names[1:])]
-    lines = [",".join([*heads, *(f"met {name}" for name in names)])]
-    for account, equity in zip(twins.accounts.tolist(), twins.equity_quote.tolist(), strict=True):
-        numbers = [*equity, *(amount - equity[0] for amount in equity[1:])]
-        fates = [describe_fate(twins, branch, account) for branch in range(len(names))]
-        name = twins.names.get(account, str(account))
-        lines.append(",".join([_quote(name), *(format(number * unit, "f") for number in numbers), *fates]))
-    return "\n".join(lines) + "\n"
-
-
-def _quote(text: str) -> str:
-    """Return a name as a CSV field."""
-    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n\r') else text
+    """Return every account as CSV."""
+    return twins.to_table().compose_csv()

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from engine.replay.tally import Tally
 from engine.report import compose_verdict
 from engine.scenario.simulated import SimulatedMarket
 from engine.sim import Simulator, open_simulation
+from engine.table import Table, Tabular
 from engine.twin.equity import Holdings, Ints, align_equities, check_differences, measure_holdings
 from engine.twin.fork import Fork
 from engine.twin.policy import Policy
@@ -84,8 +86,8 @@ class Place(NamedTuple):
 
 
 @dataclass
-class Twins:
-    """What came of a fork.
+class Twins(Tabular):
+    """What came of a fork; as a table a row per account: what it met, and its equity, by each policy.
 
     Parameters
     ----------
@@ -103,6 +105,27 @@ class Twins:
     accounts: Ints
     equity_quote: Ints
     names: dict[int, str] = field(default_factory=dict)
+
+    def to_table(self) -> Table:
+        """Return every account: what it met and its equity by each policy, and the difference from the first."""
+        names = [policy.name for policy in self.policies]
+        unit = Decimal(self.summary["assets"][0]["unit"])
+        accounts = self.accounts.tolist()
+        columns: dict[str, list[Any]] = {"account": [self.names.get(account, str(account)) for account in accounts]}
+        for at, name in enumerate(names):
+            columns[f"equity {name}"] = [count * unit for count in self.equity_quote[:, at].tolist()]
+        for at, name in enumerate(names[1:], 1):
+            pairs = zip(*(self.equity_quote[:, place].tolist() for place in (at, 0)), strict=True)
+            columns[f"difference {name}"] = [(own - base) * unit for own, base in pairs]
+        for at, name in enumerate(names):
+            columns[f"met {name}"] = [self.describe_fate(at, account) for account in accounts]
+        return Table(columns)
+
+    def describe_fate(self, branch: int, account: int) -> str:
+        """Return what an account met in a branch: liquidated, deleveraged, cut."""
+        tally = self.branches[branch].tally
+        fates = (("liquidated", tally.liquidated), ("deleveraged", tally.victims), ("cut", tally.cut))
+        return " ".join(name for name, accounts in fates if account in accounts)
 
 
 def compare_replay(

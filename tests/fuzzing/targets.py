@@ -14,6 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -460,6 +461,76 @@ def describe_run(path: Path, more: str, at: int) -> None:
     json.dumps(describe(path.parent, 10**9))
 
 
+@cache
+def list_sweeps() -> list[Sample]:
+    """Return the summaries of a sweep, of a search for a fund and of one for a shock, made of rows nobody ran."""
+    from engine.sweep.measure import METRICS
+    from engine.sweep.search import Walk
+    from engine.sweep.summary import compare_cells, summarise_cell, summarise_frontier, summarise_need
+
+    head = {"schema": 1, "digest": "d", "version": "v", "seeds": 3, "interrupted": False, "search": {}, "scenario": {}}
+    head |= {"assets": [{"name": "USDT", "unit": "0.000001"}], "markets": ["BTCUSDT"], "fund_start_quote": 10**12}
+    rows = [{"seed": seed, **{metric.key: seed * 10**9 for metric in METRICS}} for seed in range(3)]
+    cells = [
+        {
+            "name": f"fund={fund}",
+            "point": {"fund": fund},
+            **summarise_cell(rows),
+            "versus_first": compare_cells(rows, rows),
+        }
+        for fund in ("10", "100", "1e4")
+    ]
+    needs = [{"seed": seed, "need_quote": seed * 10**9, "is_exact": True} for seed in range(3)]
+    need = {"until": "fund_empty", "is_exact": True, "why": [], "need": summarise_need(needs, 0.5)}
+    walk, steps = Walk((0, 10**9, 10**6), (200_000, 10**9, 10**6)), [{"step": step, "steps": 4} for step in (1, 2)]
+    frontier = [summarise_frontier(walk, {"depth": depth}, steps, 0.5) for depth in ("1", "0.3")]
+    shock = {"until": "adl", "share": 0.5, "side": "down", "walked": {"size": ["0", "0.2"]}, "frontier": frontier}
+    told = ({"task": "run_seed", "cells": cells}, {"task": "find_need", **need}, {"task": "find_threshold", **shock})
+    return [Sample("summary.json", json.dumps({**head, **each}).encode()) for each in told]
+
+
+def show_sweep(path: Path) -> None:
+    """Write the page of a sweep of which the summary was changed, and its table."""
+    from engine.report.page import compose_page
+    from engine.sweep.load import load_sweep
+
+    path.with_name("runs.jsonl").write_text('{"cell": "fund=10", "seed": 1, "deficit_quote": 5}\n')
+    sweep = load_sweep(path.parent)
+    sweep.to_arrays()
+    sweep.cells.to_arrays()
+    compose_page([path.parent])
+
+
+def list_labs() -> list[Sample]:
+    """Return what the lab prints of a run with one wave."""
+    from engine.lab import metrics
+    from engine.report.policies import TOTALS as CHECKED
+
+    measured: dict[str, Any] = dict.fromkeys(("taken_quote", "tracking_quote", "fairness_quote", "total_quote"), 7)
+    measured |= dict.fromkeys(("mean_max_share", "ptsr", "pmr", "rd_nse", "rank_stability"), 0.5)
+    measured |= {"shares": metrics.describe_shares([]), "inversions": 1, "neighbours": 2}
+    run = {
+        "run": "x",
+        "asset": {"name": "USDT", "unit": "0.000001"},
+        "compared_waves": 1,
+        "needed_quote": 7,
+        "waves": [{}],
+    }
+    run |= {"policies": {"run": measured, "queue": measured}, **dict.fromkeys(CHECKED, 0)}
+    return [Sample("lab.json", json.dumps({"gap_ns": 1, "runs": [run, {**run, "run": "y"}]}).encode())]
+
+
+def show_lab(path: Path) -> None:
+    """Write the tables of what the lab told."""
+    from engine.report.policies import TOTALS as CHECKED
+    from engine.report.policies import compare_lab, read_lab, write_lab
+
+    views = [SimpleNamespace(label=label, summary=dict.fromkeys(CHECKED, 0), lab=None) for label in "xyz"]
+    for facts in (found := read_lab(path, views)):
+        write_lab(facts)
+    compare_lab(found)
+
+
 TARGETS = {
     target.name: target
     for target in (
@@ -482,5 +553,7 @@ TARGETS = {
         Target("waves", list_waves, read_waves),
         Target("events", list_events, partial(describe_run, more="summary.json", at=0), _mutate_archive),
         Target("summary", list_summaries, partial(describe_run, more="events.npz", at=1)),
+        Target("sweep", list_sweeps, show_sweep),
+        Target("lab", list_labs, show_lab),
     )
 }

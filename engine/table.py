@@ -1,9 +1,10 @@
-"""A log as a table: exact values by column, and what a notebook, a spreadsheet or a script makes of them."""
+"""Results as tables: exact values by column, and what a notebook, a spreadsheet or a script makes of them (LOG-006)."""
 
 import csv
 import html
 import io
-from collections.abc import Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from importlib import import_module
@@ -19,8 +20,68 @@ SHOWN = 10
 TIMES = ("timestamp", "local_timestamp")  # in microseconds, as Tardis has them
 
 
+class Tabular(ABC):
+    """A result that can be read as a table: it says which, everything else is the same for all of them.
+
+    Source: LOG-006.
+    """
+
+    @abstractmethod
+    def to_table(self) -> "Table":
+        """Return the table."""
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return an array per column: int64, bool, texts, or float64 where there are decimals or gaps (None is NaN)."""
+        return {name: _to_array(values) for name, values in self.to_table().columns.items()}
+
+    def to_polars(self) -> Any:
+        """Return a polars DataFrame; times are `datetime[us, UTC]`.
+
+        Raises
+        ------
+        MissingExtraError
+            Without polars.
+        """
+        try:
+            import polars
+        except ImportError as error:
+            raise MissingExtraError("to_polars needs `pip install 'perp-engine[parquet]'`") from error
+        frame = polars.DataFrame(self.to_arrays())
+        kind = polars.Datetime("us", "UTC")
+        return frame.with_columns(polars.col(name).cast(kind) for name in TIMES if name in frame.columns)
+
+    def to_pandas(self) -> Any:
+        """Return a pandas DataFrame, indexed by `timestamp`, UTC, where it has one.
+
+        Raises
+        ------
+        MissingExtraError
+            Without pandas, which no extra of ours brings.
+        """
+        try:
+            pandas: Any = import_module("pandas")
+        except ImportError as error:
+            raise MissingExtraError("to_pandas needs `pip install pandas`") from error
+        frame = pandas.DataFrame(self.to_arrays())
+        for name in TIMES:
+            if name in frame:
+                frame[name] = pandas.to_datetime(frame[name], unit="us", utc=True)
+        return frame.set_index("timestamp") if "timestamp" in frame else frame
+
+    def _repr_html_(self) -> str:
+        """Return the first rows as an HTML table, every value escaped."""
+        table = self.to_table()
+        heads = "".join(f"<th>{html.escape(name)}</th>" for name in table.columns)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape('' if v is None else str(v))}</td>" for v in row.values()) + "</tr>"
+            for row in table.take(range(min(SHOWN, len(table)))).rows()
+        )
+        more = f"<caption>{SHOWN} of {len(table):,} rows</caption>" if len(table) > SHOWN else ""
+        return f"<table>{more}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+
+
 @dataclass(frozen=True)
-class Table:
+class Table(Tabular):
     """Named columns of equal length.
 
     Parameters
@@ -47,55 +108,9 @@ class Table:
         kept = list(places)
         return Table({name: [values[at] for at in kept] for name, values in self.columns.items()}, self.notes)
 
-    # ------------------------------------------------------------ for notebooks
-
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return an array per column: int64, texts, or float64 where there are decimals (the nearest; None is NaN)."""
-        return {name: _to_array(values) for name, values in self.columns.items()}
-
-    def to_polars(self) -> Any:
-        """Return a polars DataFrame; times are `datetime[us, UTC]`.
-
-        Raises
-        ------
-        MissingExtraError
-            Without polars.
-        """
-        try:
-            import polars
-        except ImportError as error:
-            raise MissingExtraError("to_polars needs `pip install 'perp-engine[parquet]'`") from error
-        frame = polars.DataFrame(self.to_arrays())
-        kind = polars.Datetime("us", "UTC")
-        return frame.with_columns(polars.col(name).cast(kind) for name in TIMES if name in frame.columns)
-
-    def to_pandas(self) -> Any:
-        """Return a pandas DataFrame indexed by `timestamp`, UTC.
-
-        Raises
-        ------
-        MissingExtraError
-            Without pandas, which no extra of ours brings.
-        """
-        try:
-            pandas: Any = import_module("pandas")
-        except ImportError as error:
-            raise MissingExtraError("to_pandas needs `pip install pandas`") from error
-        frame = pandas.DataFrame(self.to_arrays())
-        for name in TIMES:
-            if name in frame:
-                frame[name] = pandas.to_datetime(frame[name], unit="us", utc=True)
-        return frame.set_index("timestamp") if "timestamp" in frame else frame
-
-    def _repr_html_(self) -> str:
-        """Return the first rows as an HTML table, every value escaped."""
-        heads = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape('' if v is None else str(v))}</td>" for v in row.values()) + "</tr>"
-            for row in self.take(range(min(SHOWN, len(self)))).rows()
-        )
-        more = f"<caption>{SHOWN} of {len(self):,} rows</caption>" if len(self) > SHOWN else ""
-        return f"<table>{more}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+    def to_table(self) -> "Table":
+        """Return itself."""
+        return self
 
     # ------------------------------------------------------------ for files
 
@@ -118,6 +133,17 @@ class Table:
         return "".join(line.decode() + "\n" for line in lines)
 
 
+def tabulate_rows(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return rows as a table; a column that a row lacks is None there."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return Table({name: [row.get(name) for row in rows] for name in names})
+
+
+def pick_plain(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is one number, text or truth value of some facts, in their order: a summary as a row."""
+    return {name: value for name, value in facts.items() if value is None or isinstance(value, int | float | str)}
+
+
 def _to_array(values: list[Any]) -> NDArray[Any]:
     kinds = {type(value) for value in values} - {type(None)}
     if Decimal in kinds:
@@ -127,4 +153,6 @@ def _to_array(values: list[Any]) -> NDArray[Any]:
         return np.array(
             [np.nan if v is None else v for v in values] if whole else ["" if v is None else v for v in values]
         )
-    return np.array(values, np.int64 if kinds == {int} else None) if values else np.zeros(0)
+    # what no 64 bits hold stays exact, as objects
+    is_whole = kinds == {int} and all(-1 << 63 <= value < 1 << 63 for value in values)
+    return np.array(values, np.int64 if is_whole else None) if values else np.zeros(0)
