@@ -32,6 +32,7 @@ from engine.cli.tape import add_tape
 from engine.cli.venues import add_venues
 from engine.cli.verify import add_verify
 from engine.cli.warm import COMPILE_SECONDS, compile_kernels, find_kernels, load_kernels
+from engine.cli.watch import add_watch, open_watch
 from engine.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 USAGE = 2
 DOCS = PACKAGE / "docs"
 DEMO_FUND = "1000000"
+DEMO_SPEED = "5"  # eighteen seconds of watching
 DEMO_OUT = Path("runs") / "demo"
 DEMO_TEXT = """\
 A made-up BTCUSDT market, recorded for ninety seconds as a venue would record it: book, trades, mark, index, funding.
@@ -139,6 +141,7 @@ def _add_demo(verbs: Any) -> None:
     demo.add_argument("--fund", default=DEMO_FUND, metavar="N", help="what the fund starts with (default %(default)s)")
     _add_samples(demo)
     _add_output(demo)
+    add_watch(demo, DEMO_SPEED)
     demo.set_defaults(verb=run_demo)
 
 
@@ -148,6 +151,7 @@ def _add_replay(verbs: Any) -> None:
     replay.add_argument("--journal", type=Path, metavar="DIR", help="write every command to a log there (perp verify)")
     _add_samples(replay)
     _add_output(replay)
+    add_watch(replay)
     replay.set_defaults(verb=run_replay)
 
 
@@ -282,18 +286,22 @@ def _read_population(path: Path, seed: int | None) -> Any:
 def _execute(plan: "Plan", options: argparse.Namespace) -> "Run":
     from engine.replay import run_replay as run
 
+    watching = open_watch(options, "perp demo" if options.verb is run_demo else "perp replay")
     if plan.engine == "compiled":
         load_kernels()
-    progress = _make_progress(options)
+    progress = None if options.watch else _make_progress(options)
     try:
-        with Interrupts() as interrupts:
+        with Interrupts() as interrupts, watching as watch:
             done = run(
                 plan,
                 out=options.out,
                 events=options.events,
                 on_progress=progress,
                 should_stop=lambda: interrupts.is_asked,
+                watcher=watch,
             )
+        if watch:
+            watch.finish(done.summary["verdict"])
     finally:
         if progress:
             progress.clear()
