@@ -328,7 +328,7 @@ def test_the_pace_lets_go():
     assert out.getvalue().endswith("\x1b[?1049l\x1b[?25h")
 
 
-@pytest.mark.parametrize(("text", "value"), [("10", 10), ("0.5", Fraction(1, 2)), ("2x", 2), ("max", None)])
+@pytest.mark.parametrize(("text", "value"), [("10", 10), ("0.5", Fraction(1, 2)), ("2x", 2), ("max", 0)])
 def test_speeds(text, value):
     assert speed(text) == value
 
@@ -423,8 +423,7 @@ def run_in_terminal(arguments, *, until=None, kill=False, columns=90, lines=28):
 
 def test_on_a_terminal(small, tmp_path):
     """stdout is the summary alone; the screen is left, with the verdict on the last frame (WATCH-003)."""
-    more = ["--watch", "--speed", "max", "--json"]
-    status, printed, seen = run_in_terminal(given(small, *more))
+    status, printed, seen = run_in_terminal(given(small, "--watch", "--json"))
     assert status == 0
     summary = json.loads(printed)
     assert seen.count("\x1b[?1049h") == seen.count("\x1b[?1049l") == 1
@@ -433,6 +432,18 @@ def test_on_a_terminal(small, tmp_path):
     after = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.rpartition("\x1b[?1049l")[2])
     assert " ".join(summary["verdict"].split()) in " ".join(after.split())
     assert run_replay(read_plan(small)).summary["digest"] == summary["digest"]
+
+
+@pytest.mark.parametrize(("more", "paced"), [([], 5), (["--speed", "max"], None), (["--speed", "0.5x"], 0.5)])
+def test_the_demo_has_a_pace_of_its_own(monkeypatch, more, paced):
+    """Source: WATCH-004."""
+    from engine.cli import build_parser
+    from engine.cli.watch import open_watch
+
+    monkeypatch.setattr("engine.watch.open_console", lambda file: make_console()[0])
+    assert open_watch(build_parser().parse_args(["demo", "--watch", *more]), "test").speed == paced
+    replay = ["replay", "tape", "--market", "file", "--watch", *more]
+    assert open_watch(build_parser().parse_args(replay), "test").speed == (paced if more else None)
 
 
 def test_ctrl_c_leaves_the_terminal_clean(small, tmp_path):

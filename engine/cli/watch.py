@@ -3,7 +3,7 @@
 import argparse
 from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.errors import ConfigError
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 SPEED_MOST = 1_000_000
 
 
-def speed(text: str) -> Fraction | None:
-    """Return seconds of the tape per second, as in `10`, `0.5` or `10x`; None for `max`."""
+def speed(text: str) -> Fraction:
+    """Return seconds of the tape per second, as in `10`, `0.5` or `10x`; 0 for `max`."""
     if text == "max":
-        return None
+        return Fraction(0)
     try:
         number = Fraction(text.removesuffix("x"))
     except (ValueError, ZeroDivisionError) as error:
@@ -59,5 +59,5 @@ def open_watch(options: argparse.Namespace, title: str) -> "AbstractContextManag
 
     from engine.watch import Watch, open_console
 
-    pace: Any = options.speed if options.speed is not None else speed(options.speed_default)
-    return Watch(open_console(sys.stderr), title, speed=pace, symbol=options.watch_market)
+    pace = options.speed if options.speed is not None else speed(options.speed_default)
+    return Watch(open_console(sys.stderr), title, speed=pace or None, symbol=options.watch_market)
