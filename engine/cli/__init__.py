@@ -6,7 +6,6 @@ Nothing heavy is imported before a verb needs it: `perp --help` must not wait fo
 import argparse
 import json
 import os
-import platform
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from engine.cli.attack import add_attack
 from engine.cli.bench import add_bench
 from engine.cli.check import add_check
 from engine.cli.compare import add_compare
+from engine.cli.doctor import add_doctor
 from engine.cli.explain import add_explain
 from engine.cli.fetch import add_fetch
 from engine.cli.fuzz import add_fuzz
@@ -33,7 +33,7 @@ from engine.cli.venues import add_venues
 from engine.cli.verify import add_verify
 from engine.cli.warm import COMPILE_SECONDS, compile_kernels, find_kernels, load_kernels
 from engine.cli.watch import add_watch, open_watch
-from engine.errors import ConfigError, EngineError
+from engine.errors import ConfigError, EngineError, MissingExtraError
 
 if TYPE_CHECKING:
     from engine.replay import Plan, Run
@@ -63,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EngineError as error:
         print(f"perp: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return error.exit_status
+    except ImportError as error:
+        print(f"perp: error: {' '.join(str(error).splitlines())}: perp doctor says what helps", file=sys.stderr)
+        return MissingExtraError.exit_status
     except KeyboardInterrupt:
         print("perp: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -106,10 +109,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_attack(verbs)
     add_tape(verbs)
     warm = verbs.add_parser("warm", help="compile every kernel now")
-    doctor = verbs.add_parser("doctor", help="say what this installation runs on")
-    for added, verb in ((warm, run_warm), (doctor, run_doctor)):
-        added.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-        added.set_defaults(verb=verb)
+    warm.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    warm.set_defaults(verb=run_warm)
+    add_doctor(verbs)
     docs = verbs.add_parser("docs", help="print a page or a rule of the documentation")
     docs.add_argument("name", nargs="?", default="", help="a page (spec, formats, ...) or a rule (LIQ-007)")
     docs.set_defaults(verb=run_docs)
@@ -372,48 +374,6 @@ def run_warm(options: argparse.Namespace) -> int:
     folder, after = find_kernels()
     state = "compiled" if after > before else "already compiled"
     return _print_facts({"kernels": state, "seconds": seconds, "files": after, "folder": str(folder)}, options.json)
-
-
-def run_doctor(options: argparse.Namespace) -> int:
-    """`perp doctor`."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    def version_of(name: str) -> str:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return "not installed"
-
-    folder, count = find_kernels()
-    facts: dict[str, Any] = {"perp_engine": engine.__version__, "python": platform.python_version()}
-    for name in ("numba", "llvmlite", "numpy", "msgspec", "sortedcontainers"):
-        facts[name] = version_of(name)
-    for extra, name in (("parquet", "polars"), ("cluster", "distributed")):
-        installed = version_of(name)
-        missing = f"missing: pip install 'perp-engine[{extra}]'"
-        facts[f"extra_{extra}"] = missing if installed == "not installed" else installed
-    facts |= {
-        "platform": platform.platform(),
-        "cpu": _describe_cpu(),
-        "cores": os.cpu_count(),
-        "cache_folder": str(folder),
-        "kernels": f"compiled, {count} files" if count else "not compiled yet: perp warm",
-        "demo": str(find_demo()),
-    }
-    variables = ("NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK", "XDG_CACHE_HOME", "PERP_ENGINE_PROFILE")
-    found = [f"{name}={os.environ[name]}" for name in variables if name in os.environ]
-    facts["environment"] = ", ".join(found) or "plain"
-    return _print_facts(facts, options.json)
-
-
-def _describe_cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def run_docs(options: argparse.Namespace) -> int:
