@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.cli import compile_kernels
-from engine.cli.doctor import CORE, EXTRAS, _check_command, satisfies
+from engine.cli.health import CORE, EXTRAS, _check_command, satisfies
 
 ROOT = Path(__file__).resolve().parents[1]
 STATES = {"ok", "note", "warning", "broken"}
@@ -193,7 +193,7 @@ def test_kernels_that_were_never_compiled(tmp_path):
     assert status == 0
     assert checks["kernels"]["state"] == "note"
     assert checks["kernels"]["next"] == "perp warm"
-    assert "1 folders of other versions, 2.0 MB" in checks["old kernels"]["found"]
+    assert "1 folder of other versions, 2.0 MB" in checks["old kernels"]["found"]
     assert str(old.parent) in checks["old kernels"]["next"]
     assert list(old.parent.iterdir()) == [old]
 

@@ -18,6 +18,7 @@ from engine.cli.attack import add_attack
 from engine.cli.bench import add_bench
 from engine.cli.check import add_check
 from engine.cli.compare import add_compare
+from engine.cli.completion import add_completion
 from engine.cli.doctor import add_doctor
 from engine.cli.explain import add_explain
 from engine.cli.fetch import add_fetch
@@ -112,6 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
     warm.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     warm.set_defaults(verb=run_warm)
     add_doctor(verbs)
+    add_completion(verbs, build_parser)
     docs = verbs.add_parser("docs", help="print a page or a rule of the documentation")
     docs.add_argument("name", nargs="?", default="", help="a page (spec, formats, ...) or a rule (LIQ-007)")
     docs.set_defaults(verb=run_docs)
