@@ -356,6 +356,13 @@ def test_refused(small, capsys, more, status, text):
     assert text in capsys.readouterr().err
 
 
+def test_a_measurement_is_not_watched(capsys):
+    """Source: WATCH-003, SIM-010."""
+    files = [str(SIMULATED / "simulated.toml"), "--market", str(SIMULATED / "market.toml")]
+    assert main(["sim", *files, "--shape", "1000000", "--watch"]) == 5
+    assert "leave --watch out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "fast", "1/0", "1e9"])
 def test_bad_speeds(small, capsys, text):
     with pytest.raises(SystemExit) as left:

@@ -6,6 +6,7 @@ Nothing heavy is imported before a verb needs it: `perp --help` must not wait fo
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import engine
-from engine.cli.arguments import PACKAGE, find_demo, positive, seconds
+from engine.cli.arguments import PACKAGE, USAGE, Parser, find_demo, positive, seconds
 from engine.cli.attack import add_attack
 from engine.cli.bench import add_bench
 from engine.cli.check import add_check
@@ -34,12 +35,11 @@ from engine.cli.venues import add_venues
 from engine.cli.verify import add_verify
 from engine.cli.warm import COMPILE_SECONDS, compile_kernels, find_kernels, load_kernels
 from engine.cli.watch import add_watch, open_watch
-from engine.errors import ConfigError, EngineError, MissingExtraError
+from engine.errors import ConfigError, EngineError, MissingExtraError, suggest
 
 if TYPE_CHECKING:
     from engine.replay import Plan, Run
 
-USAGE = 2
 DOCS = PACKAGE / "docs"
 DEMO_FUND = "1000000"
 DEMO_SPEED = "5"  # eighteen seconds of watching
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of every verb."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="perp",
         description="A deterministic perpetual-futures exchange: does the fund survive, and if not, who pays?",
         epilog="exit status: 0 fine, 1 found what it looks for, 2 usage, 3 missing extra, 4 bad data, "
@@ -389,7 +389,10 @@ def run_docs(options: argparse.Namespace) -> int:
         return 0
     rule = find_rule(pages["spec"].read_text(encoding="utf-8"), options.name.upper())
     if rule is None:
-        print(f"perp: error: docs: unknown '{options.name}', known: {', '.join(pages)}, or a rule", file=sys.stderr)
+        known = [*pages, "or a rule"]
+        rules = re.findall(r"^\*\*([A-Z]+-\d+)\*\*", pages["spec"].read_text(encoding="utf-8"), re.MULTILINE)
+        hint = suggest(options.name, [*pages, *rules])
+        print(f"perp: error: docs: unknown '{options.name}', known: {', '.join(known)}{hint}", file=sys.stderr)
         return USAGE
     print(rule)
     return 0

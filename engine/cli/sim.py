@@ -51,6 +51,8 @@ def run_sim(options: argparse.Namespace) -> int:
         "population": _read_population(options.population),
         "seed": options.seed,
     }
+    if options.shape is not None and options.watch:
+        raise ConfigError("--shape: a measurement has nothing to watch; leave --watch out")
     watching = open_watch(options, "perp sim")
     load_kernels()
     if options.shape is not None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from engine.audit import check_state
 from engine.codes import BUY, FUND_DEPOSIT, INDEX, MARK, PRINT
 from engine.contract import Market, Setup, build_setup
-from engine.errors import CapacityError, ConfigError, DataError, InvariantError
+from engine.errors import CapacityError, ConfigError, DataError, InvariantError, list_known
 from engine.exchange import Capacity, Exchange
 from engine.feeds import AheadFeed, Feed, find_first_marks
 from engine.journal import LOG
@@ -468,7 +468,7 @@ def build_opening(plan: Plan, tape: Feed, setup: Setup, ts_ns: int) -> tuple[Com
             rows.append(((MARK, INDEX, PRINT, INDEX, INDEX)[rules.mark_model], market, found[market], 0))
     for name, amount in plan.funds.items():
         if name not in setup.funds:
-            raise ConfigError(f"--fund: unknown fund '{name}', known: {', '.join(setup.funds)}")
+            raise ConfigError(f"--fund: unknown fund '{name}', {list_known(name, setup.funds)}")
         number = setup.funds.index(name)
         market = next(index for index, rules in enumerate(setup.markets) if rules.fund == number)
         if amount:
@@ -529,7 +529,7 @@ def count_fund(text: str, markets: Sequence[Market]) -> dict[str, int]:
         raise ConfigError(f"--fund {text}: expected NAME=AMOUNT, the markets have the funds {known}")
     name = name or setup.funds[0]
     if name not in setup.funds:
-        raise ConfigError(f"--fund {text}: unknown fund '{name}', known: {known}")
+        raise ConfigError(f"--fund {text}: unknown fund '{name}', {list_known(name, setup.funds)}")
     asset = setup.fund_assets[setup.funds.index(name)]
     try:
         units = count_units(parse_decimal(number), setup.asset_units[asset], "amount")

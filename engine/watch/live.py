@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import ConfigError, MissingExtraError
+from engine.errors import ConfigError, MissingExtraError, list_known
 from engine.exchange import Exchange
 from engine.replay.tally import Tally
 from engine.report import Writer
@@ -120,7 +120,7 @@ class Watch:
         """
         symbols = exchange.symbol_index()
         if self.symbol is not None and self.symbol not in symbols:
-            raise ConfigError(f"--watch-market: unknown '{self.symbol}', known: {', '.join(symbols)}")
+            raise ConfigError(f"--watch-market: unknown '{self.symbol}', {list_known(self.symbol, symbols)}")
         self._market = 0 if self.symbol is None else symbols[self.symbol]
         self._exchange, self._tally, self._names = exchange, tally, names
         self._should_stop = should_stop or (lambda: False)
