@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import codes
-from engine.errors import ConfigError
+from engine.errors import ConfigError, list_known
 from engine.layout import COMMAND
 
 TIFS = {"GTC": codes.GTC, "IOC": codes.IOC, "FOK": codes.FOK}
@@ -179,7 +179,7 @@ KINDS: dict[type[Command], int] = {
 
 def _choose(table: Mapping[str, int], name: str, what: str) -> int:
     if name not in table:
-        raise ConfigError(f"command: {what}: unknown '{name}', known: {', '.join(table)}")
+        raise ConfigError(f"command: {what}: unknown '{name}', {list_known(name, table)}")
     return table[name]
 
 

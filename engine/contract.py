@@ -28,8 +28,8 @@ from engine.codes import (
     TIERS_MAX,
     VALUE_MAX,
 )
-from engine.errors import ConfigError, shorten
-from engine.files import JSON_BYTES_MAX, read_text
+from engine.errors import ConfigError, explain_os, shorten
+from engine.files import JSON_BYTES_MAX, explain_misfit, read_text
 from engine.policies import (
     AdlPolicy,
     FundingPolicy,
@@ -590,7 +590,7 @@ def load_market(path: str | Path) -> Market:
     try:
         raw = tomllib.loads(read_text(file))
     except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{file}: cannot be read: {explain_os(error, file)}") from error
     except (ValueError, RecursionError) as error:  # of the file, of its text, of a number in it
         raise ConfigError(f"{file}: not valid TOML: {shorten(str(error))}") from error
     return read_market(raw, str(file), file.parent)
@@ -615,7 +615,7 @@ def read_market(raw: Mapping[str, Any], where: str, folder: Path) -> Market:
     try:
         market = msgspec.convert(raw, Market, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {shorten(str(error))}") from error
+        raise ConfigError(f"{where}: {explain_misfit(error, Market, 'venue')}") from error
     build_setup([market], where)
     return market
 
@@ -643,7 +643,7 @@ def load_tiers(path: str | Path, symbol: str) -> list[dict[str, Any]]:
     try:
         found = json.loads(read_text(file, JSON_BYTES_MAX), parse_float=str)
     except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{file}: cannot be read: {explain_os(error, file)}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: not valid JSON: {error}") from error
     shape = f"{file}: expected leverageBracket or ccxt leverage tier fields"

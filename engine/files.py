@@ -6,6 +6,7 @@ come and packed at the end, so that much output takes no more memory than little
 
 import io
 import os
+import re
 import shutil
 import warnings
 import zipfile
@@ -16,10 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import ConfigError, DataError, MissingExtraError
+from engine.errors import ConfigError, DataError, MissingExtraError, shorten, suggest
 
 COPY_BYTES = 1 << 22
 SETTINGS_BYTES_MAX = 1 << 24  # of a file somebody wrote by hand
@@ -67,6 +69,42 @@ def read_text(path: str | Path, most: int = SETTINGS_BYTES_MAX) -> str:
     return data.decode("utf-8-sig")
 
 
+def explain_misfit(error: msgspec.ValidationError, form: type, *more: str) -> str:
+    """Return why a table is no `form`; for a field nobody knows with the one it is nearest to, or all there are.
+
+    Parameters
+    ----------
+    more : str
+        Fields that are read before the form is made.
+
+    Source: CLI-033.
+    """
+    text = shorten(str(error))
+    match = re.match(r"Object contains unknown field `(.*?)`(?: - at `(.*)`)?", text)
+    if match:
+        known = [*_list_fields(form, match[2] or ""), *more]
+        return text + (suggest(match[1], known) or f"; known: {', '.join(known)} (perp docs formats)")
+    return f"{text} (perp docs formats)" if "missing required field" in text else text
+
+
+def _list_fields(form: type, path: str) -> list[str]:
+    """Return the fields of what stands at a path like `$.tiers[0]` of a form."""
+    from msgspec import inspect
+
+    def spread(kind: Any) -> Iterator[Any]:
+        yield from getattr(kind, "types", [getattr(kind, "type", kind)])
+
+    nodes = [inspect.type_info(form)]
+    for name in re.findall(r"\.(\w+)|\[", path):
+        found = []
+        for node in nodes:
+            inner = [row.type for row in getattr(node, "fields", ()) if row.encode_name == name] if name else []
+            inner += [] if name else [getattr(node, "item_type", getattr(node, "value_type", node))]
+            found += [part for kind in inner for part in spread(kind)]
+        nodes = found
+    return [row.encode_name for node in nodes for row in getattr(node, "fields", ())]
+
+
 class Workplace:
     """A folder beside the target in which it is made; `put` renames what was made, leaving the block removes the rest.
 
@@ -95,13 +133,13 @@ class Workplace:
     def refuse_others(self) -> None:
         """Raise ConfigError where the target is a file, or a folder that holds what is not ours."""
         if self.target.exists() and not self.target.is_dir():
-            raise ConfigError(f"{self._option}: {self.target}: expected a folder, this is a file")
+            raise ConfigError(f"{self._option}: {self.target}: expected a folder, this is a file; name another")
         if self.target.is_dir():
             others = sorted(entry.name for entry in self.target.iterdir() if not self._is_ours(entry.name))
             if others:
                 raise ConfigError(
                     f"{self._option}: {self.target}: expected a new folder or one of an earlier {self._what}, "
-                    f"it holds {others[0]}"
+                    f"it holds {others[0]}; name another"
                 )
 
     def __enter__(self) -> Self:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.contract import Market, build_setup, convert_markets
-from engine.errors import ConfigError, DataError, JournalError
+from engine.errors import ConfigError, DataError, JournalError, list_known
 from engine.layout import COMMAND
 
 Rows = NDArray[np.void]
@@ -203,7 +203,7 @@ class Journal:
 def check_policy(fsync: str) -> None:
     """Refuse an unknown policy of bringing commands to disk."""
     if fsync not in POLICIES:
-        raise ConfigError(f"journal: fsync: unknown '{fsync}', known: {', '.join(POLICIES)}")
+        raise ConfigError(f"journal: fsync: unknown '{fsync}', {list_known(fsync, POLICIES)}")
 
 
 def build_frame(kind: int, seq: int, payload: bytes, count: int) -> bytes:
@@ -250,7 +250,8 @@ class Log:
             with self.path.open("rb") as file:
                 self._start, meta = self._read_header(file)
         except OSError as error:
-            raise DataError(self.path, None, None, f"expected a journal: {error.strerror}") from error
+            step = "perp replay --journal DIR writes one"
+            raise DataError(self.path, None, None, f"expected a journal: {error.strerror}; {step}") from error
         try:
             self.markets = convert_markets(meta["markets"])
             build_setup(self.markets, str(self.path))

@@ -20,7 +20,7 @@ from engine.codes import (
     UNWIND_STEPPED,
     VALUE_MAX,
 )
-from engine.errors import ConfigError
+from engine.errors import ConfigError, list_known
 from engine.units import count_units, rate_to_ppm
 
 WINDOW_H_MAX = 24 * 366
@@ -187,7 +187,7 @@ def check_policy(path: str, group: str, value: str) -> int:
     """
     known = POLICIES[group]
     if value not in known:
-        raise ConfigError(f"{path}: unknown policy '{value}', known: {', '.join(known)}")
+        raise ConfigError(f"{path}: unknown policy '{value}', {list_known(value, known)}")
     return known.index(value)
 
 

@@ -798,7 +798,7 @@ def test_usage(arguments, capsys):
     with pytest.raises(SystemExit) as left:
         main(["fetch", "tardis", *arguments])
     assert left.value.code == 2
-    assert "usage: " in capsys.readouterr().err
+    assert "perp fetch tardis --help lists what there is" in capsys.readouterr().err
 
 
 def test_help_names_the_defaults(capsys):

@@ -44,7 +44,7 @@ RINGS = (
     {"compiled"},  # the owner of the arrays
     {"exchange", "flight", "memory", "signs"},
     {"feeds", "fetch", "scenario"},
-    {"bench", "check", "explain", "fuzz", "lab", "replay", "runs", "sim", "sweep", "report", "twin"},
+    {"bench", "check", "explain", "fuzz", "lab", "replay", "runs", "sim", "sweep", "report", "twin", "watch"},
     {"cli", "serve"},
 )
 # The public names and `python -m engine`: they may import anything, and only the last ring imports them.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.codes import PRICE_MAX_LIMIT
-from engine.errors import DataError
+from engine.errors import DataError, explain_os
 from engine.layout import MESSAGE
 
 TICK = 0.005
@@ -167,7 +167,7 @@ def read_dump(path: str | Path) -> Messages:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise DataError(path, None, None, f"cannot be read: {error.strerror}") from error
+        raise DataError(path, None, None, f"cannot be read: {explain_os(error, path)}") from error
     if len(data) < 16 or int.from_bytes(data[:8], "little") != DUMP_MAGIC:
         raise DataError(path, None, "magic", "expected a matching-challenge dump")
     version, count = (int(number) for number in np.frombuffer(data[8:16], "<u4"))

@@ -23,7 +23,7 @@ from engine.bench.challenge import (
 from engine.codes import OK
 from engine.compiled import Capacity, CompiledEngine
 from engine.contract import Market, Tier, build_setup
-from engine.errors import ConfigError
+from engine.errors import ConfigError, list_known
 from engine.kernels.match import run_messages
 from engine.layout import REPORT
 from engine.memory import count_book_bytes
@@ -123,7 +123,7 @@ def check_request(scenarios: Sequence[str], seed: int) -> None:
     """
     for name in scenarios:
         if name not in SCENARIOS:
-            raise ConfigError(f"--scenario: unknown '{name}', known: {', '.join(SCENARIOS)}")
+            raise ConfigError(f"--scenario: unknown '{name}', {list_known(name, SCENARIOS)}")
     if not 0 <= seed < 1 << 32:
         raise ConfigError(f"--seed: expected 0 to 2**32 - 1, got {seed}")
 

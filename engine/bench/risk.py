@@ -37,7 +37,7 @@ from engine.codes import (
 )
 from engine.compiled import CHUNK, Capacity, CompiledEngine, Rows
 from engine.contract import Market, Tier, build_setup
-from engine.errors import ConfigError, InvariantError
+from engine.errors import ConfigError, InvariantError, list_known
 from engine.layout import EVENT, REPORT
 
 ROUNDS = 3
@@ -370,7 +370,7 @@ def bench_risk(figures: Sequence[str] | None, accounts: int, orders: int) -> Ite
     }
     for name in figures or FIGURES:
         if name not in known:
-            raise ConfigError(f"--only: unknown '{name}', known: {', '.join(FIGURES)}")
+            raise ConfigError(f"--only: unknown '{name}', {list_known(name, FIGURES)}")
     for name in figures or FIGURES:
         yield name, known[name]()
 

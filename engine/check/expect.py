@@ -10,6 +10,7 @@ from engine.check.places import Form, show
 from engine.check.play import Play
 from engine.check.rig import Rig, name_kind
 from engine.codes import BUY, EVENT_NAMES, SELL
+from engine.errors import list_known
 from engine.units import format_units
 
 KINDS_BY_NAME = {name: kind for kind, name in EVENT_NAMES.items()}
@@ -76,7 +77,7 @@ class Expectations:
         known = {*self.accounts, *self.totals, *others, "note"}
         for name in form.fields:
             if name not in known:
-                form.refuse(name, f"unknown expectation, known: {', '.join(sorted(known))}")
+                form.refuse(name, f"unknown expectation, {list_known(name, sorted(known))}")
         for name in form.fields:
             if name in self.accounts:
                 self._check_accounts(form.form(name), name)
@@ -141,7 +142,7 @@ class Expectations:
         }
         for field in want.fields:
             if field not in got:
-                want.refuse(field, f"unknown field, known: {', '.join(got)}")
+                want.refuse(field, f"unknown field, {list_known(field, got)}")
             expected = want.number(field) if field in ("price", "qty") else want.text(field)
             self.play.compare(f"{path}.{field}", expected, got[field], want.fields.lines[field])
 

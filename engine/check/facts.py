@@ -13,6 +13,7 @@ from engine import codes
 from engine.check.names import Names
 from engine.check.places import Form, show
 from engine.check.rig import name_kind
+from engine.errors import list_known
 
 # name -> (field of EVENT, how it is read)
 GENERAL: dict[str, tuple[str, str]] = {
@@ -100,7 +101,7 @@ def read_field(form: Form, name: str, kind: int, names: Names) -> Wanted:
     """Return what a form expects of one field of an event of this kind; refuses names the kind does not have."""
     fields = GENERAL | OWN.get(kind, {})
     if name not in fields:
-        form.refuse(name, f"unknown field of {codes.EVENT_NAMES[kind]}, known: {', '.join(fields)}")
+        form.refuse(name, f"unknown field of {codes.EVENT_NAMES[kind]}, {list_known(name, fields)}")
     field, how = fields[name]
     expected: Any = form.number(name) if how in NUMBERS else form.text(name)
     if how == "side":

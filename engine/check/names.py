@@ -9,6 +9,7 @@ from decimal import Decimal
 from engine.check.places import Form
 from engine.codes import EXTERNAL, PPB, PPM
 from engine.contract import Market, Setup
+from engine.errors import list_known
 from engine.units import count_units
 
 HOUSE = -1
@@ -45,7 +46,7 @@ class Names:
     def find(self, form: Form, field: str, name: object, known: Mapping[str, int], what: str) -> int:
         """Return the number of a known name, or refuse the field listing the known ones."""
         if not isinstance(name, str) or name not in known:
-            form.refuse(field, f"unknown {what} '{name}', known: {', '.join(known) or 'none'}")
+            form.refuse(field, f"unknown {what} '{name}', {list_known(name, known or ['none'])}")
         return known[name]
 
     def find_account(self, form: Form, field: str, name: object) -> int:

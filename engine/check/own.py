@@ -30,6 +30,7 @@ from engine.commands import (
 )
 from engine.contract import Market, load_market
 from engine.errors import ConfigError
+from engine.files import explain_misfit
 from engine.scenario.shock import parse_duration
 
 STRUCTS: dict[str, type[Command]] = {str(struct.__struct_config__.tag): struct for struct in KINDS}
@@ -61,7 +62,7 @@ def read_market(form: Form, options: Options) -> Market:
     try:
         return msgspec.convert(base | own, Market, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{options.file}:{form.line}: {error}") from error
+        raise ConfigError(f"{options.file}:{form.line}: {explain_misfit(error, Market)}") from error
 
 
 def read_markets(form: Form, options: Options) -> list[Market]:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NoReturn
 
-from engine.errors import DataError
+from engine.errors import DataError, explain_os, list_known
 from engine.files import JSON_BYTES_MAX, read_text
 from engine.units import parse_decimal
 
@@ -127,7 +127,7 @@ def read_json(path: str | Path) -> Any:
     try:
         text = read_text(file, JSON_BYTES_MAX)
     except OSError as error:
-        raise DataError(file, None, None, f"cannot be read: {error.strerror}") from error
+        raise DataError(file, None, None, f"cannot be read: {explain_os(error, file)}") from error
     except UnicodeDecodeError as error:
         raise DataError(file, None, None, f"expected UTF-8: {error.reason} at byte {error.start}") from error
     except ValueError as error:
@@ -185,7 +185,7 @@ class Form:
         if not isinstance(value, str):
             self.refuse(name, f"expected text, got {describe(value)}")
         if known is not None and value not in known:
-            self.refuse(name, f"unknown '{value}', known: {', '.join(known)}")
+            self.refuse(name, f"unknown '{value}', {list_known(value, known)}")
         return value
 
     def number(self, name: str, default: Any = _REQUIRED) -> Any:
@@ -257,7 +257,7 @@ class Form:
         form = self.form(name)
         for key in value:
             if key not in keys:
-                form.refuse(key, f"unknown {what}, known: {', '.join(keys)}")
+                form.refuse(key, f"unknown {what}, {list_known(key, keys)}")
         return [(form, key, keys.index(key)) for key in value]
 
     def end(self, *ignored: str) -> None:
@@ -265,7 +265,7 @@ class Form:
         known = self.asked.union(ignored)
         for name in self.fields:
             if name not in known:
-                self.refuse(name, f"unknown field, known: {', '.join(sorted(known))}")
+                self.refuse(name, f"unknown field, {list_known(name, sorted(known))}")
 
 
 def describe(value: Any) -> str:

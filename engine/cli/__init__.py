@@ -6,7 +6,7 @@ Nothing heavy is imported before a verb needs it: `perp --help` must not wait fo
 import argparse
 import json
 import os
-import platform
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,11 +14,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import engine
-from engine.cli.arguments import PACKAGE, find_demo, positive, seconds
+from engine.cli.arguments import PACKAGE, USAGE, Parser, find_demo, positive, seconds
 from engine.cli.attack import add_attack
 from engine.cli.bench import add_bench
 from engine.cli.check import add_check
 from engine.cli.compare import add_compare
+from engine.cli.completion import add_completion
+from engine.cli.doctor import add_doctor
 from engine.cli.explain import add_explain
 from engine.cli.fetch import add_fetch
 from engine.cli.fuzz import add_fuzz
@@ -32,22 +34,15 @@ from engine.cli.tape import add_tape
 from engine.cli.venues import add_venues
 from engine.cli.verify import add_verify
 from engine.cli.warm import COMPILE_SECONDS, compile_kernels, find_kernels, load_kernels
-from engine.errors import ConfigError, EngineError
+from engine.cli.watch import add_watch, open_watch
+from engine.errors import ConfigError, EngineError, MissingExtraError, suggest
 
 if TYPE_CHECKING:
     from engine.replay import Plan, Run
 
-USAGE = 2
-# What each extra of the package brings first of all.
-EXTRAS = {
-    "parquet": "polars",
-    "captures": "zstandard",
-    "databento": "databento-dbn",
-    "gzip": "isal",
-    "cluster": "distributed",
-}
 DOCS = PACKAGE / "docs"
 DEMO_FUND = "1000000"
+DEMO_SPEED = "5"  # eighteen seconds of watching
 DEMO_OUT = Path("runs") / "demo"
 DEMO_TEXT = """\
 A made-up BTCUSDT market, recorded for ninety seconds as a venue would record it: book, trades, mark, index, funding.
@@ -69,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EngineError as error:
         print(f"perp: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return error.exit_status
+    except ImportError as error:
+        print(f"perp: error: {' '.join(str(error).splitlines())}: perp doctor says what helps", file=sys.stderr)
+        return MissingExtraError.exit_status
     except KeyboardInterrupt:
         print("perp: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -86,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of every verb."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="perp",
         description="A deterministic perpetual-futures exchange: does the fund survive, and if not, who pays?",
         epilog="exit status: 0 fine, 1 found what it looks for, 2 usage, 3 missing extra, 4 bad data, "
@@ -112,10 +110,10 @@ def build_parser() -> argparse.ArgumentParser:
     add_attack(verbs)
     add_tape(verbs)
     warm = verbs.add_parser("warm", help="compile every kernel now")
-    doctor = verbs.add_parser("doctor", help="say what this installation runs on")
-    for added, verb in ((warm, run_warm), (doctor, run_doctor)):
-        added.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-        added.set_defaults(verb=verb)
+    warm.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    warm.set_defaults(verb=run_warm)
+    add_doctor(verbs)
+    add_completion(verbs, build_parser)
     docs = verbs.add_parser("docs", help="print a page or a rule of the documentation")
     docs.add_argument("name", nargs="?", default="", help="a page (spec, formats, ...) or a rule (LIQ-007)")
     docs.set_defaults(verb=run_docs)
@@ -147,6 +145,7 @@ def _add_demo(verbs: Any) -> None:
     demo.add_argument("--fund", default=DEMO_FUND, metavar="N", help="what the fund starts with (default %(default)s)")
     _add_samples(demo)
     _add_output(demo)
+    add_watch(demo, DEMO_SPEED)
     demo.set_defaults(verb=run_demo)
 
 
@@ -156,6 +155,7 @@ def _add_replay(verbs: Any) -> None:
     replay.add_argument("--journal", type=Path, metavar="DIR", help="write every command to a log there (perp verify)")
     _add_samples(replay)
     _add_output(replay)
+    add_watch(replay)
     replay.set_defaults(verb=run_replay)
 
 
@@ -290,18 +290,22 @@ def _read_population(path: Path, seed: int | None) -> Any:
 def _execute(plan: "Plan", options: argparse.Namespace) -> "Run":
     from engine.replay import run_replay as run
 
+    watching = open_watch(options, "perp demo" if options.verb is run_demo else "perp replay")
     if plan.engine == "compiled":
         load_kernels()
-    progress = _make_progress(options)
+    progress = None if options.watch else _make_progress(options)
     try:
-        with Interrupts() as interrupts:
+        with Interrupts() as interrupts, watching as watch:
             done = run(
                 plan,
                 out=options.out,
                 events=options.events,
                 on_progress=progress,
                 should_stop=lambda: interrupts.is_asked,
+                watcher=watch,
             )
+        if watch:
+            watch.finish(done.summary["verdict"])
     finally:
         if progress:
             progress.clear()
@@ -374,48 +378,6 @@ def run_warm(options: argparse.Namespace) -> int:
     return _print_facts({"kernels": state, "seconds": seconds, "files": after, "folder": str(folder)}, options.json)
 
 
-def run_doctor(options: argparse.Namespace) -> int:
-    """`perp doctor`."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    def version_of(name: str) -> str:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return "not installed"
-
-    folder, count = find_kernels()
-    facts: dict[str, Any] = {"perp_engine": engine.__version__, "python": platform.python_version()}
-    for name in ("numba", "llvmlite", "numpy", "msgspec", "sortedcontainers"):
-        facts[name] = version_of(name)
-    for extra, name in EXTRAS.items():
-        installed = version_of(name)
-        missing = f"missing: pip install 'perp-engine[{extra}]'"
-        facts[f"extra_{extra}"] = missing if installed == "not installed" else installed
-    facts |= {
-        "platform": platform.platform(),
-        "cpu": _describe_cpu(),
-        "cores": os.cpu_count(),
-        "cache_folder": str(folder),
-        "kernels": f"compiled, {count} files" if count else "not compiled yet: perp warm",
-        "demo": str(find_demo()),
-    }
-    variables = ("NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK", "XDG_CACHE_HOME", "PERP_ENGINE_PROFILE")
-    found = [f"{name}={os.environ[name]}" for name in variables if name in os.environ]
-    facts["environment"] = ", ".join(found) or "plain"
-    return _print_facts(facts, options.json)
-
-
-def _describe_cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
 def run_docs(options: argparse.Namespace) -> int:
     """`perp docs`: a page, or a rule of the spec."""
     pages = {page.stem: page for page in sorted(DOCS.glob("*.md"))}
@@ -427,7 +389,10 @@ def run_docs(options: argparse.Namespace) -> int:
         return 0
     rule = find_rule(pages["spec"].read_text(encoding="utf-8"), options.name.upper())
     if rule is None:
-        print(f"perp: error: docs: unknown '{options.name}', known: {', '.join(pages)}, or a rule", file=sys.stderr)
+        known = [*pages, "or a rule"]
+        rules = re.findall(r"^\*\*([A-Z]+-\d+)\*\*", pages["spec"].read_text(encoding="utf-8"), re.MULTILINE)
+        hint = suggest(options.name, [*pages, *rules])
+        print(f"perp: error: docs: unknown '{options.name}', known: {', '.join(known)}{hint}", file=sys.stderr)
         return USAGE
     print(rule)
     return 0

@@ -1,16 +1,55 @@
 """What several verbs accept: numbers with limits, the demo's files."""
 
 import argparse
+import sys
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import Any, NoReturn
 
-from engine.errors import DataError
+from engine.errors import DataError, list_known, suggest
+
+USAGE = 2
 
 PACKAGE = Path(__file__).parents[1]
 DEMO_PLACES = (
     PACKAGE / "_demo",  # in a wheel
     PACKAGE.parent / "replay_data" / "synthetic_btc",  # in a source checkout
 )
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, whose errors are one line that ends with what to do; parsers of verbs are of the same kind.
+
+    Source: CLI-002, CLI-033.
+    """
+
+    _given: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; what a verb does not know is refused by itself, which knows its own options."""
+        self._given = list(sys.argv[1:] if args is None else args)
+        found, left = super().parse_known_args(args, namespace)
+        if left:
+            self.error(f"unrecognized arguments: {' '.join(left)}")
+        return found, left
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2; an option nobody knows goes before whatever is missing for it."""
+        options = self._option_string_actions
+        for word in self._given:
+            name = word.partition("=")[0]
+            if word == "--" or (self._subparsers is not None and not word.startswith("-")):
+                break  # what follows is the verb's
+            if word.startswith("--") and not any(option.startswith(name) for option in options):
+                message = f"unknown option {name}{suggest(name, options)}"
+                break
+        self.exit(USAGE, f"{self.prog}: error: {message}; {self.prog} --help lists what there is\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = list_known(str(value), map(str, action.choices))
+            raise argparse.ArgumentError(action, f"unknown '{value}', {known}")
 
 
 def positive(text: str) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.cli.warm import load_kernels
-from engine.errors import ConfigError
+from engine.errors import ConfigError, list_known
 
 
 def add_attack(verbs: Any) -> None:
@@ -37,7 +37,7 @@ def run_attack(options: argparse.Namespace) -> int:
     file = AttackFile(options.file)
     for name in options.only or ():
         if name not in file.forms:
-            raise ConfigError(f"--only: unknown '{name}', known: {', '.join(file.forms)}")
+            raise ConfigError(f"--only: unknown '{name}', {list_known(name, file.forms)}")
     if options.engine != "reference":
         load_kernels()
     found = []

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from engine.cli.arguments import USAGE
 from engine.cli.warm import load_kernels
-
-USAGE = 2
+from engine.errors import list_known
 
 
 def add_check(verbs: Any) -> None:
@@ -36,7 +36,10 @@ def run_check(options: argparse.Namespace) -> int:
     file = ScenarioFile(options.file)
     for name in options.only or ():
         if name not in file.forms:
-            print(f"perp: error: --only: unknown '{name}', known: {', '.join(file.forms)}", file=sys.stderr)
+            print(
+                f"perp: error: --only: unknown '{name}', {list_known(name, file.forms)}",
+                file=sys.stderr,
+            )
             return USAGE
     chosen = [name for name in file.forms if not options.only or name in options.only]
     if options.engine != "reference" and file.needs_engine(chosen):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
     from engine.runs import LoadedRun, Table
@@ -91,7 +91,7 @@ def filter_log(run: "LoadedRun", table: "Table", options: argparse.Namespace) ->
     known = [market.symbol for market in run.record.markets]
     for symbol in options.market:
         if symbol not in known:
-            raise ConfigError(f"--market: unknown '{symbol}', the run has: {', '.join(known)}")
+            raise ConfigError(f"--market: unknown '{symbol}', the run has: {', '.join(known)}{suggest(symbol, known)}")
     first_ns = int(run.summary["first_ns"])
     since, until = (
         parse_time(text, first_ns, option) for text, option in ((options.since, "--from"), (options.until, "--to"))

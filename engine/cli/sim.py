@@ -11,6 +11,7 @@ from typing import Any
 from engine.cli.arguments import positive, seconds
 from engine.cli.interrupts import INTERRUPTED, Interrupts
 from engine.cli.warm import load_kernels
+from engine.cli.watch import add_watch, open_watch
 from engine.errors import ConfigError
 
 
@@ -30,6 +31,7 @@ def add_sim(verbs: Any) -> None:
     sim.add_argument("--shape", metavar="N", help="measure spread, depth and sweeps of this notional instead")
     sim.add_argument("--probes", type=positive, default=5, metavar="N", help="sweeps a side (default %(default)s)")
     sim.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    add_watch(sim)
     sim.set_defaults(verb=run_sim)
 
 
@@ -49,11 +51,14 @@ def run_sim(options: argparse.Namespace) -> int:
         "population": _read_population(options.population),
         "seed": options.seed,
     }
+    if options.shape is not None and options.watch:
+        raise ConfigError("--shape: a measurement has nothing to watch; leave --watch out")
+    watching = open_watch(options, "perp sim")
     load_kernels()
     if options.shape is not None:
         return _print_shape(config, market, options, given)
     given["funds"] = count_fund(options.fund, [market]) if options.fund else {}
-    return _run(config, market, options, given)
+    return _run(config, market, options, given, watching)
 
 
 def _read_population(path: Path | None) -> Any:
@@ -90,7 +95,7 @@ def _show(value: Any) -> str:
     return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 
-def _run(config: Any, market: Any, options: argparse.Namespace, given: dict[str, Any]) -> int:
+def _run(config: Any, market: Any, options: argparse.Namespace, given: dict[str, Any], watching: Any) -> int:
     import numpy as np
 
     from engine.replay import write_summary
@@ -99,7 +104,7 @@ def _run(config: Any, market: Any, options: argparse.Namespace, given: dict[str,
     from engine.sim import run_simulation
 
     folder = nullcontext() if options.out is None else RunFolder(options.out, options.events)
-    with folder as opened, Interrupts() as interrupts:
+    with folder as opened, Interrupts() as interrupts, watching as watch:
         done = run_simulation(
             config,
             market,
@@ -107,6 +112,7 @@ def _run(config: Any, market: Any, options: argparse.Namespace, given: dict[str,
             on_events=opened.add_events if opened else None,
             sample_ns=options.sample_s,
             should_stop=lambda: interrupts.is_asked,
+            watcher=watch,
             **given,
         )
         report = compose_report(done.summary, is_timed=True)
@@ -114,6 +120,8 @@ def _run(config: Any, market: Any, options: argparse.Namespace, given: dict[str,
             opened.write_market(commands=np.asarray(done.commands), series=done.series)
             opened.write_series(done.signs, [market.symbol])
             written = opened.finish(done.summary, compose_report(done.summary))
+    if watch:
+        watch.finish(done.summary["verdict"])
     if options.json:
         sys.stdout.write(write_summary(done.summary))
     else:

@@ -60,7 +60,7 @@ def explain_account(folder: Path, account: int, looks: int) -> Row:
     except InvariantError as error:
         raise DataError(folder, None, "events", f"expected the events of one run from its start: {error}") from error
     if not reader.events:
-        raise ConfigError(f"--account {account}: nothing happened to it in this run")
+        raise ConfigError(f"--account {account}: nothing happened to it in this run (perp log RUN lists accounts)")
     return {
         "schema": SCHEMA,
         "account": account,

@@ -8,6 +8,7 @@ from engine.contract import Market
 from engine.errors import DataError, MissingExtraError
 from engine.feeds import command_tape
 from engine.feeds.ahead import AheadFeed, Feed, read_ahead
+from engine.feeds.columns import explain_symbol, unknown_symbol
 from engine.feeds.command_tape import CommandTape
 from engine.feeds.formats import FORMATS, sniff_file
 from engine.feeds.hyperliquid import check_node_fills, read_node_fills
@@ -29,6 +30,9 @@ __all__ = [
     "read_node_fills",
     "read_quotes",
 ]
+
+
+ASK = "perp docs formats describes them, perp fetch downloads some, perp demo needs none"
 
 
 def open_feed(
@@ -90,7 +94,8 @@ def open_feed(
                 found.append(tape)
             elif named_outright:
                 known = ", ".join(format.name for format in FORMATS)
-                raise DataError(file, 1, None, f"expected a recording in one of the formats {known}")
+                step = "a TOML file belongs to --market, --population or --shock" if file.suffix == ".toml" else ASK
+                raise DataError(file, 1, None, f"expected a recording in one of the formats {known}; {step}")
             else:
                 skipped.append((file, "not a recording"))
     if [file.format for file in found] == [command_tape.FORMAT]:
@@ -103,7 +108,7 @@ def open_feed(
         raise missing
     if not found:
         known = ", ".join(format.name for format in FORMATS)
-        raise DataError(given[0], None, None, f"expected recordings of the formats {known}, found none")
+        raise DataError(given[0], None, None, f"expected recordings of the formats {known}, found none; {ASK}")
     return Tape(
         found, markets, skipped, homes=homes, indexes=sources, is_strict=is_strict, decimals=dict(decimals or {})
     )
@@ -113,8 +118,8 @@ def _split_indexes(indexes: Mapping[str, str], markets: Sequence[Market]) -> dic
     sources = {}
     for symbol, text in indexes.items():
         exchange, separator, other = text.partition(":")
-        if symbol not in [market.symbol for market in markets]:
-            raise DataError("feed", None, "index", f"expected a configured market, got {symbol!r}")
+        if symbol not in (known := [market.symbol for market in markets]):
+            raise DataError("feed", None, "index", explain_symbol(symbol, known))
         if not separator or not exchange or not other:
             raise DataError("feed", None, "index", f"expected EXCHANGE:SYMBOL, got {text!r}")
         sources[symbol] = (exchange, other)
@@ -147,8 +152,7 @@ def _keep_one_exchange(
         elif file.exchange != homes[file.symbol]:
             skipped.append((file.path, f"{file.exchange} is not the exchange of the book, {homes[file.symbol]}"))
         elif file.symbol not in known:
-            expected = f"expected a configured market ({', '.join(known)}), got {file.symbol!r}"
-            raise DataError(file.path, 2, "symbol", expected)
+            raise unknown_symbol(file.path, 2, file.symbol, known)
         else:
             kept.append(file)
     return kept

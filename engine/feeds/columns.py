@@ -5,7 +5,7 @@ that Python can afford; only when something in a block is wrong is it halved unt
 polars installed `engine.feeds.frames` splits and counts, several times faster and to the same rows (FEED-060).
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import DataError
+from engine.errors import DataError, suggest
 from engine.feeds.block import NS_PER_US, Block, FieldError, Parser, count_id, count_stamp, named, optional
 from engine.feeds.instruments import Findings
 from engine.feeds.tape import READ_ERRORS, Records, explain_read, open_bytes
@@ -27,6 +27,7 @@ __all__ = [
     "convert_block",
     "count_id",
     "count_stamp",
+    "explain_symbol",
     "named",
     "optional",
     "read_blocks",
@@ -221,6 +222,13 @@ def convert_block(
     yield from convert_block(path, block.take(half, len(block)), convert, findings)
 
 
-def unknown_symbol(path: Path, line: int, symbol: str, known: Mapping[str, Any] | Sequence[str]) -> DataError:
+def explain_symbol(symbol: str, known: Iterable[str]) -> str:
+    """Return what is wrong with a symbol that is no configured market, and what to do."""
+    names = list(known)
+    step = suggest(symbol, names) or "; add a --market file of this symbol, or name fewer files"
+    return f"expected a configured market ({', '.join(names)}), got {symbol!r}{step}"
+
+
+def unknown_symbol(path: Path, line: int, symbol: str, known: Iterable[str]) -> DataError:
     """Return the error of a row whose symbol is no configured market."""
-    return DataError(path, line, "symbol", f"expected a configured market ({', '.join(known)}), got {symbol!r}")
+    return DataError(path, line, "symbol", explain_symbol(symbol, known))

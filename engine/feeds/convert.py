@@ -25,7 +25,7 @@ from engine.codes import (
     ROW_QUOTE,
 )
 from engine.contract import Market
-from engine.errors import ConfigError, DataError
+from engine.errors import ConfigError, DataError, list_known
 from engine.feeds import CommandTape, open_feed
 from engine.feeds.inspect import rescale
 from engine.feeds.instruments import Decimals, Instruments, RescaleError
@@ -218,7 +218,7 @@ def convert_tape(
     if to is None:
         to = {".parquet": "parquet", ".npz": "npz"}.get(target.suffix, "tardis")
     if to not in TARGETS:
-        raise ConfigError(f"--to: unknown '{to}', known: {', '.join(TARGETS)}")
+        raise ConfigError(f"--to: unknown '{to}', {list_known(to, TARGETS)}")
     if to == "npz" and not markets:
         raise ConfigError("--market: a command tape counts prices in ticks of its markets: expected a market file")
     if to == "parquet":

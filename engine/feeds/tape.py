@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from engine.codes import ENDS_MESSAGE, ROW_CLEAR, ROW_INDEX, ROW_LEVEL, ROW_LIQUIDATION, ROW_NAMES, ROW_TRADE
 from engine.contract import Market
-from engine.errors import DataError, MissingExtraError
+from engine.errors import DataError, MissingExtraError, explain_os
 from engine.feeds.instruments import Decimals, Findings, Instruments
 from engine.feeds.merge import Commands, cut_chunks, merge_streams
 from engine.files import ARCHIVE_ERRORS, open_archive
@@ -122,7 +122,7 @@ def open_bytes(path: Path, member: str = "") -> BinaryIO:
             return _open_zstd(path)
         return path.open("rb")
     except OSError as error:
-        raise DataError(path, None, None, f"expected a readable file: {error.strerror or error}") from error
+        raise DataError(path, None, None, f"expected a readable file: {explain_os(error, path)}") from error
     except ARCHIVE_ERRORS as error:
         raise DataError(path, None, None, f"expected a sound zip archive: {error}") from error
 
@@ -246,7 +246,7 @@ def explain_read(path: Path, line: int, error: BaseException) -> DataError:
     if isinstance(error, EOFError):
         return DataError(path, line, None, "expected a complete gzip file, it ends early after this line")
     if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
-        return DataError(path, None, None, f"expected a readable file: {error.strerror or error}")
+        return DataError(path, None, None, f"expected a readable file: {explain_os(error, path)}")
     return DataError(path, line, None, f"expected a sound archive, got: {error}")
 
 

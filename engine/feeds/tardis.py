@@ -35,6 +35,7 @@ from engine.feeds.columns import (
     Stamps,
     convert_block,
     count_stamp,
+    explain_symbol,
     optional,
     read_columns,
 )
@@ -176,8 +177,8 @@ class _Converter:
     def _find(self, symbol: str) -> Instrument:
         instrument = self.instruments.find(self.file.exchange, symbol)
         if instrument is None:
-            known = ", ".join(market.symbol for market in self.instruments.markets)
-            raise FieldError("symbol", f"expected a configured market ({known}), got {symbol!r}", "other symbol")
+            known = [market.symbol for market in self.instruments.markets]
+            raise FieldError("symbol", explain_symbol(symbol, known), "other symbol")
         return instrument
 
 

@@ -16,7 +16,8 @@ from engine.check.places import Fields, Form, Items, read_json, show
 from engine.check.play import Mismatch, Options
 from engine.codes import EXTERNAL
 from engine.contract import Market
-from engine.errors import ConfigError, DataError, InvariantError
+from engine.errors import ConfigError, DataError, InvariantError, list_known
+from engine.files import explain_misfit
 from engine.venues import read_venue
 
 FILE = Path(__file__).with_name("attacks.json")  # our own attacks
@@ -165,8 +166,9 @@ class AttackFile:
             path, sign, value = part.partition("=")
             table, _, field = path.strip().rpartition(".")
             if not sign or not field or (table and table not in TABLES):
-                known = ", ".join(self.policies)
-                raise ConfigError(f"--policy: unknown '{part}', known: {known}, venue:NAME, adl.FIELD=VALUE")
+                raise ConfigError(
+                    f"--policy: unknown '{part}', {list_known(part, [*self.policies, 'venue:NAME', 'adl.FIELD=VALUE'])}"
+                )
             (overrides.setdefault(table, {}) if table else overrides)[field] = value.strip()
         return overrides
 
@@ -285,7 +287,7 @@ def change_market(market: Market, overrides: Mapping[str, Any]) -> Market:
     try:
         return msgspec.convert(plain, Market, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{market.symbol}: {error}") from error
+        raise ConfigError(f"{market.symbol}: {explain_misfit(error, Market)}") from error
 
 
 def _plain(value: Any) -> Any:
@@ -299,7 +301,10 @@ def _texts(form: Form, name: str, known: Mapping[str, Any] | None = None) -> lis
     items: Items = form.items(name, None)
     for item in items:
         if not isinstance(item, str) or (known is not None and item not in known):
-            form.refuse(name, f"unknown '{item}', known: {', '.join(known)}" if known else "expected a list of texts")
+            form.refuse(
+                name,
+                f"unknown '{item}', {list_known(item, known)}" if known else "expected a list of texts",
+            )
     return list(items)
 
 

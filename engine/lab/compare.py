@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.codes import POLICIES
 from engine.contract import Setup
-from engine.errors import ConfigError, DataError, InvariantError
+from engine.errors import ConfigError, DataError, InvariantError, list_known
 from engine.lab import metrics
 from engine.lab.policies import BY_LOTS, BY_MONEY, FAIREST, divide
 from engine.lab.waves import Totals, Wave, WaveReader
@@ -57,7 +57,7 @@ def list_policies(scores: Sequence[str] = ()) -> list[str]:
     known = POLICIES["adl_score"]
     for score in scores:
         if score not in known:
-            raise ConfigError(f"--score: unknown '{score}', known: {', '.join(known)}")
+            raise ConfigError(f"--score: unknown '{score}', {list_known(score, known)}")
     lots = list(BY_LOTS)
     return [lots[0], *(f"queue:{score}" for score in scores), *lots[1:], *BY_MONEY]
 

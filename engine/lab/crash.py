@@ -13,7 +13,7 @@ from engine import codes
 from engine.audit import check_state
 from engine.codes import HOUSE, LINEAR
 from engine.contract import Setup
-from engine.errors import ConfigError
+from engine.errors import ConfigError, list_known
 from engine.exchange import Exchange
 from engine.replay.tally import Tally
 from engine.scenario.crash import (
@@ -222,7 +222,7 @@ def describe_crash(config: Crash, played: Played) -> dict[str, Any]:
     published = read_published(config.published_file)
     unknown = sorted({*config.fitted, *published} - set(FIGURES))
     if unknown:
-        raise ConfigError(f"fitted: unknown figure '{unknown[0]}', known: {', '.join(FIGURES)}")
+        raise ConfigError(f"fitted: unknown figure '{unknown[0]}', {list_known(unknown[0], FIGURES)}")
     rows = [
         {
             "figure": name,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.codes import EVENT_NAMES
-from engine.errors import ConfigError
+from engine.errors import ConfigError, list_known
 from engine.files import ParquetParts, Workplace, require_polars, write_array, write_rows
 from engine.layout import COMMAND, EVENT
 
@@ -61,7 +61,7 @@ class RunFolder(Workplace):
 
     def __init__(self, target: str | Path, events: str = "npz") -> None:
         if events not in EVENT_FORMATS:
-            raise ConfigError(f"--events: unknown '{events}', known: {', '.join(EVENT_FORMATS)}")
+            raise ConfigError(f"--events: unknown '{events}', {list_known(events, EVENT_FORMATS)}")
         if events == "parquet":
             require_polars("--events parquet")
         super().__init__(target, "--out", OURS.__contains__, "run")

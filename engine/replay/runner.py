@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from engine.audit import check_state
 from engine.codes import BUY, FUND_DEPOSIT, INDEX, MARK, PRINT
 from engine.contract import Market, Setup, build_setup
-from engine.errors import CapacityError, ConfigError, DataError, InvariantError
+from engine.errors import CapacityError, ConfigError, DataError, InvariantError, list_known
 from engine.exchange import Capacity, Exchange
 from engine.feeds import AheadFeed, Feed, find_first_marks
 from engine.journal import LOG
@@ -44,6 +44,7 @@ SAMPLE_REST = (4_000, 3)  # commands, and commands per position, that cost forty
 CHUNK = 65_536  # commands between two checks of conservation
 # The reference engine takes long over a chunk; in smaller pieces it can show progress and be interrupted.
 PIECES = {"compiled": CHUNK, "reference": 512}
+WATCHED = 4_096  # commands between two looks of somebody who watches, at most: some milliseconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +116,26 @@ class BentFeed:
             yield chunk
 
 
+class Watcher(Protocol):
+    """Somebody who looks at a run between its pieces, and may say where they end; nothing else (WATCH-001)."""
+
+    def begin(
+        self,
+        exchange: Exchange,
+        tally: Tally,
+        first_ns: int,
+        names: Mapping[int, str],
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        """Take note of what runs, before its first command."""
+
+    def find_cut(self, ts_ns: NDArray[np.int64]) -> int:
+        """Return how many of the commands with these times (at least one) come before the next look; may wait."""
+
+    def look(self, commands: int, ts_ns: int, events: Commands) -> None:
+        """Look: so many commands are done, the last at this time; these are the piece's events."""
+
+
 @dataclass(frozen=True)
 class Run(Tabular):
     """What came out: the summary (CLI-001), the folder if there is one, the exchange as the run left it, warning signs.
@@ -140,6 +161,7 @@ def run_replay(
     on_progress: Progress | None = None,
     on_events: Callable[[Commands, Commands], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    watcher: Watcher | None = None,
 ) -> Run:
     """Run a plan to its end.
 
@@ -155,6 +177,8 @@ def run_replay(
         Called with the commands of every piece and its events.
     should_stop : callable, optional
         Asked after every piece; when true the run ends there, with `interrupted` in its summary.
+    watcher : Watcher, optional
+        Looks at the exchange between pieces, which are smaller for it; what comes out is the same.
 
     Raises
     ------
@@ -164,11 +188,11 @@ def run_replay(
         Something is not conserved (MONEY-001), or the engine stopped on a fault.  The run directory holds
         `reproduction.npz` and a summary whose `conserved` is false.
 
-    Source: CLI-001, CLI-002.
+    Source: CLI-001, CLI-002, WATCH-001.
     """
     folder = nullcontext() if out is None else RunFolder(out, events)
     with folder as opened:
-        return Runner(plan, opened, on_progress, on_events, should_stop).run()
+        return Runner(plan, opened, on_progress, on_events, should_stop, watcher).run()
 
 
 class Runner:
@@ -181,7 +205,9 @@ class Runner:
         on_progress: Progress | None = None,
         on_events: Callable[[Commands, Commands], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
+        watcher: Watcher | None = None,
     ) -> None:
+        self.watcher = watcher
         self.plan, self.folder = plan, folder
         self.on_progress, self.on_events, self.should_stop = on_progress, on_events, should_stop
         self.setup = build_setup(plan.markets)
@@ -221,6 +247,8 @@ class Runner:
             for number, chunk in enumerate(self.iter_commands()):
                 if number == 0:
                     self.tally.begin(self.first_ns)
+                    if self.watcher:
+                        self.watcher.begin(self.exchange, self.tally, self.first_ns, self.names, self.should_stop)
                 interrupted = self._apply(chunk)
                 if number == 0:
                     self.interest = [int(row[3]) for row in self.exchange.view().markets]
@@ -257,9 +285,8 @@ class Runner:
 
     def _apply(self, chunk: Commands) -> bool:
         """Apply one chunk and check what it made; return whether the run shall stop."""
-        stop, size = False, PIECES.get(self.plan.engine, CHUNK)
-        for start in range(0, len(chunk), size):
-            piece = chunk[start : start + size]
+        stop = False
+        for piece in self._cut(chunk):
             self.taken = self.commands + len(piece)
             events = self._send(piece)
             self.commands = self.taken
@@ -272,6 +299,8 @@ class Runner:
                 self.on_events(piece, events)
             if self.on_progress:
                 self.on_progress(self.commands, self.last_ns)
+            if self.watcher:
+                self.watcher.look(self.commands, self.last_ns, events)
             if self.should_stop and self.should_stop():
                 stop = True
                 break
@@ -280,6 +309,18 @@ class Runner:
         self.tally.check(view)
         self.checks += 1
         return stop
+
+    def _cut(self, chunk: Commands) -> Iterator[Commands]:
+        """Yield a chunk in pieces."""
+        size = PIECES.get(self.plan.engine, CHUNK)
+        if self.watcher:
+            size = min(size, WATCHED)
+        while len(chunk):
+            piece = chunk[:size]
+            if self.watcher:
+                piece = piece[: self.watcher.find_cut(piece["ts_ns"])]
+            yield piece
+            chunk = chunk[len(piece) :]
 
     def _send(self, piece: Commands) -> NDArray[np.void]:
         """Apply commands, with a look at the market where a sample is due, and return their events."""
@@ -432,7 +473,7 @@ def build_opening(plan: Plan, tape: Feed, setup: Setup, ts_ns: int) -> tuple[Com
             rows.append(((MARK, INDEX, PRINT, INDEX, INDEX)[rules.mark_model], market, found[market], 0))
     for name, amount in plan.funds.items():
         if name not in setup.funds:
-            raise ConfigError(f"--fund: unknown fund '{name}', known: {', '.join(setup.funds)}")
+            raise ConfigError(f"--fund: unknown fund '{name}', {list_known(name, setup.funds)}")
         number = setup.funds.index(name)
         market = next(index for index, rules in enumerate(setup.markets) if rules.fund == number)
         if amount:
@@ -493,7 +534,7 @@ def count_fund(text: str, markets: Sequence[Market]) -> dict[str, int]:
         raise ConfigError(f"--fund {text}: expected NAME=AMOUNT, the markets have the funds {known}")
     name = name or setup.funds[0]
     if name not in setup.funds:
-        raise ConfigError(f"--fund {text}: unknown fund '{name}', known: {known}")
+        raise ConfigError(f"--fund {text}: unknown fund '{name}', {list_known(name, setup.funds)}")
     asset = setup.fund_assets[setup.funds.index(name)]
     try:
         units = count_units(parse_decimal(number), setup.asset_units[asset], "amount")

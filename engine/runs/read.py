@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.contract import Market, Setup, build_setup, convert_markets
-from engine.errors import DataError, MissingExtraError
+from engine.errors import LISTED, DataError, MissingExtraError, suggest
 from engine.files import ARCHIVE_BYTES_MAX, JSON_BYTES_MAX, check_parquet_rows, read_arrays, read_text, refuse_parquet
 from engine.layout import EVENT
 from engine.units import parse_decimal
@@ -51,9 +51,22 @@ def open_run(folder: Path) -> RunRecord:
         given = told["markets"] if "markets" in told else [told["market"]]  # a simulated run has one
         markets = tuple(convert_markets(given))
         parse_decimal(summary["assets"][0]["unit"])
-    except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+    except OSError as error:
+        raise DataError(path, None, None, f"expected the summary of a run: {_find_runs(folder)}") from error
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise DataError(path, None, None, f"expected the summary of a run: {error}") from error
     return RunRecord(folder, summary, build_setup(markets, str(path)), markets)
+
+
+def _find_runs(folder: Path) -> str:
+    """Return what to name instead of a folder that is no run directory: runs in it or beside it, or how to make one."""
+    for place in (folder, folder.parent):
+        names = sorted(path.parent for path in place.glob("*/summary.json")) if place.is_dir() else []
+        near = suggest(folder.name, [path.name for path in names])
+        if names:
+            listed = ", ".join(map(str, names[:LISTED])) + (", ..." if len(names) > LISTED else "")
+            return f"{folder} has none, these have: {listed}{near if place != folder else ''}"
+    return f"{folder} has none; a run directory is what --out names (perp demo makes one)"
 
 
 def read_events(folder: Path) -> Iterator[Rows]:

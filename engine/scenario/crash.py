@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from engine.codes import ASSIGN, BUY, FUND_DEPOSIT, INDEX, LEVEL, MARKETS_MAX, PPM, SELL
 from engine.contract import Market, MarketRules, value_of
-from engine.errors import ConfigError, DataError
+from engine.errors import ConfigError, DataError, list_known
 from engine.feeds.draws import FRACTION_BITS, Draws, Ints, lognormal
 from engine.layout import COMMAND
 from engine.scenario.population import LeverageShare, share_out
@@ -292,7 +292,7 @@ def find_coins(config: Crash) -> list[CoinFacts]:
     table = read_coins(config.coins_file)
     for coin in config.coins:
         if coin.symbol not in table:
-            raise ConfigError(f"coins: unknown '{coin.symbol}', {config.coins_file} has {', '.join(table)}")
+            raise ConfigError(f"coins: unknown '{coin.symbol}', {list_known(coin.symbol, table)} ({config.coins_file})")
     return [table[coin.symbol] for coin in config.coins]
 
 

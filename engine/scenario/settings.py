@@ -8,8 +8,8 @@ from typing import TypeVar
 import msgspec
 
 from engine.codes import PPM
-from engine.errors import ConfigError, shorten
-from engine.files import read_text
+from engine.errors import ConfigError, explain_os, shorten
+from engine.files import explain_misfit, read_text
 from engine.units import check_tree, count_units
 
 Settings = TypeVar("Settings")
@@ -29,13 +29,13 @@ def load_settings(path: str | Path, form: type[Settings]) -> Settings:
         raw = tomllib.loads(read_text(file), parse_float=str)
         check_tree(raw)
     except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{file}: cannot be read: {explain_os(error, file)}") from error
     except (ValueError, RecursionError) as error:  # of the file, of its text, of a number in it
         raise ConfigError(f"{file}: not valid TOML: {shorten(str(error))}") from error
     try:
         return msgspec.convert(raw, form, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{file}: {shorten(str(error))}") from error
+        raise ConfigError(f"{file}: {explain_misfit(error, form)}") from error
 
 
 def check_range(field: str, value: Decimal | int, least: Decimal | int, most: Decimal | int) -> None:

@@ -18,7 +18,7 @@ from engine.errors import ConfigError
 from engine.exchange import Capacity, Exchange
 from engine.feeds.draws import Ints
 from engine.layout import COMMAND
-from engine.replay import Plan, build_opening
+from engine.replay import Plan, Watcher, build_opening
 from engine.replay.tally import Tally
 from engine.report import compose_verdict
 from engine.scenario.paths import build_path, check_index
@@ -35,6 +35,7 @@ Rows = NDArray[np.void]
 SCHEMA = 1
 CHECK_COMMANDS = 1 << 20  # between two checks of conservation, which look at every account
 ALL_STEPS = 1 << 62
+WATCHED = 64  # steps between two looks of somebody who watches, at most
 SAMPLE_REST = (8_000, 8)  # commands, and commands per position, that cost forty times what a sample does
 
 
@@ -197,6 +198,7 @@ def run_simulation(
     sample_ns: int | None = None,
     on_events: Callable[[Rows], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    watcher: Watcher | None = None,
 ) -> Simulated:
     """Run a simulated market to its end.
 
@@ -213,6 +215,8 @@ def run_simulation(
         Called with all events, piece by piece.
     should_stop : callable, optional
         Asked after every piece (some ten thousand commands); when true the run ends there.
+    watcher : Watcher, optional
+        Looks at the exchange between steps; what comes out is the same.
 
     Raises
     ------
@@ -221,7 +225,7 @@ def run_simulation(
     InvariantError
         If something is not conserved (MONEY-001), or the engine stopped on a fault.
 
-    Source: SIM-009.
+    Source: SIM-009, WATCH-001.
     """
     started = perf_counter()
     population = config.crowd if population is None else population
@@ -239,8 +243,13 @@ def run_simulation(
     interrupted = False
     rest = SAMPLE_REST if sample_ns is None else (0, 0)
     sampler = Sampler(exchange, SECOND_NS if sample_ns is None else sample_ns, *rest)
-    for commands, events in _advance(simulator, sampler):
+    if watcher:
+        watcher.begin(exchange, counter.tally, int(state["first_ns"]), opening.names, should_stop)
+        watcher.look(counter.commands, int(state["first_ns"]), events)
+    for commands, events in _advance(simulator, sampler, watcher):
         counter.add(len(commands), events, exchange)
+        if watcher:
+            watcher.look(counter.commands, int(state["first_ns"] + (simulator.step - 1) * state["step_ns"]), events)
         if keep_commands:
             kept.append(commands.copy())
         if on_events:
@@ -275,7 +284,7 @@ def run_simulation(
     return Simulated(summary, exchange, simulator.series, sent, sampler.read_rows())
 
 
-def _advance(simulator: Simulator, sampler: Sampler) -> Iterator[tuple[Rows, Rows]]:
+def _advance(simulator: Simulator, sampler: Sampler, watcher: Watcher | None) -> Iterator[tuple[Rows, Rows]]:
     """Run to the end of the path, and take a sample before the first step at or past an instant (SIGN-001)."""
     state = simulator.desk.desk[0]
     first_ns, step_ns = int(state["first_ns"]), int(state["step_ns"])
@@ -289,13 +298,25 @@ def _advance(simulator: Simulator, sampler: Sampler) -> Iterator[tuple[Rows, Row
             due_ns = max(sampler.next_ns, first_ns + (simulator.step + wait) * step_ns)
             instant_ns = -(-due_ns // sampler.sample_ns) * sampler.sample_ns
             steps = max(-(-(instant_ns - first_ns) // step_ns) - simulator.step, 1)
-        for commands, events in simulator.advance(steps):
+        for commands, events in _walk(simulator, steps, watcher):
             sampler.since += len(commands)
             total += len(commands)
             yield commands, events
         now_ns = first_ns + simulator.step * step_ns
         if simulator.step < len(simulator.desk.path) and now_ns >= sampler.next_ns and not sampler.left:
             sampler.take(now_ns)
+
+
+def _walk(simulator: Simulator, steps: int, watcher: Watcher | None) -> Iterator[tuple[Rows, Rows]]:
+    """Run so many steps, or to the end of the path; with somebody who watches, in smaller pieces."""
+    if watcher is None:
+        yield from simulator.advance(steps)
+        return
+    state = simulator.desk.desk[0]
+    end = min(simulator.step + steps, len(simulator.desk.path))
+    while simulator.step < end:
+        instants = np.arange(simulator.step, min(simulator.step + WATCHED, end)) * state["step_ns"] + state["first_ns"]
+        yield from simulator.advance(watcher.find_cut(instants))
 
 
 def _summarise(

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from engine.contract import Market, build_setup, load_market, read_market
-from engine.errors import ConfigError
+from engine.errors import ConfigError, list_known
 from engine.feeds import open_feed
+from engine.files import explain_misfit
 from engine.replay import count_fund
 from engine.replay.runner import hash_file
 from engine.scenario import Population, Shock, SimulatedMarket, load_population, load_shock, load_simulated
@@ -178,7 +179,7 @@ def _read_part(part: str | Table | None, folder: Path, form: type[Form], load: A
     try:
         return msgspec.convert(part, form, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(f"{where}: {explain_misfit(error, form)}") from error
 
 
 def _read_crowd(crowd: str | Table, folder: Path, where: str) -> Population | str:
@@ -249,8 +250,8 @@ def _find_places(tree: Table, path: str, where: str) -> Iterator[tuple[Any, list
         for market in tree["markets"]:
             yield market, [first, *rest]
     else:
-        known = ", ".join(["fund", "calm", "simulated", "population", "shock", *symbols, *Market.__struct_fields__])
-        raise ConfigError(f"{where}: {path}: unknown '{first}', known: {known}")
+        known = ["fund", "calm", "simulated", "population", "shock", *symbols, *Market.__struct_fields__]
+        raise ConfigError(f"{where}: {path}: unknown '{first}', {list_known(first, known)}")
 
 
 def _put(table: Any, names: Sequence[str], value: Any, where: str) -> None:
@@ -272,8 +273,8 @@ def _find_key(table: Any, name: str, where: str) -> Any:
         return name
     if isinstance(table, list) and name.isdigit() and int(name) < len(table):
         return int(name)
-    known = ", ".join(map(str, table if isinstance(table, dict) else range(len(table)))) if table else "nothing"
-    raise ConfigError(f"{where}: unknown '{name}', known: {known}")
+    known = list(map(str, table if isinstance(table, dict) else range(len(table)))) if table else ["nothing"]
+    raise ConfigError(f"{where}: unknown '{name}', {list_known(name, known)}")
 
 
 # ---------------------------------------------------------------- seeds and identity

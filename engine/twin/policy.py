@@ -10,7 +10,8 @@ import msgspec
 
 from engine.codes import FUND_DEPOSIT, SET_TIERS
 from engine.contract import Market, build_setup
-from engine.errors import ConfigError
+from engine.errors import ConfigError, explain_os, list_known
+from engine.files import explain_misfit
 from engine.flight import check_rules
 from engine.replay import count_fund
 from engine.venues import merge_tables, read_venue
@@ -94,15 +95,15 @@ def _load(path: Path, markets: Sequence[Market]) -> Policy:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         file = msgspec.convert(raw, PolicyFile, strict=False)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{path}: cannot be read: {explain_os(error, path)}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{path}: {explain_misfit(error, PolicyFile)}") from error
     unknown = sorted(set(file.markets) - {market.symbol for market in markets})
     if unknown:
-        known = ", ".join(market.symbol for market in markets)
-        raise ConfigError(f"{path}: markets: unknown symbol '{unknown[0]}', known: {known}")
+        known = [market.symbol for market in markets]
+        raise ConfigError(f"{path}: markets: unknown symbol '{unknown[0]}', {list_known(unknown[0], known)}")
     changed, tables = [], []
     for index, market in enumerate(markets):
         changes = [file, *(file.markets[name] for name in file.markets if name == market.symbol)]

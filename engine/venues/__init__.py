@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, list_known
 from engine.units import leverage_to_rate
 
 FOLDER = Path(__file__).parent
@@ -62,7 +62,7 @@ def read_venue(name: str) -> Venue:
     """
     known = list_venues()
     if name not in known:
-        raise ConfigError(f"venue: unknown venue '{name}', known: {', '.join(known)}")
+        raise ConfigError(f"venue: unknown venue '{name}', {list_known(name, known)}")
     raw = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
     settings = [
         Setting(
