@@ -7,9 +7,8 @@ perp lab run runs/demo --rule engine/docs/examples/level_down.py:level_down
 def level_down(lots, holders):
     """Return who gives up how many lots: whatever stands above a level that is as high as it can be.
 
-    `lots` are to be closed.  `holders` stand in the order of the ADL queue; each has `account`, `qty` (lots held), `cap`
-    (lots it can bear to lose), `gain` (unrealised PnL) and `equity`.  The parts must sum to `lots`, or to what all can
-    bear if that is less.
+    `holders` stand in the order of the ADL queue; each has `account`, `qty` (lots held), `cap` (lots it can bear to
+    lose), `gain` (unrealised PnL) and `equity`.  The parts must sum to `lots`, or to all caps if that is less.
     """
 
     def above(level):
