@@ -21,8 +21,8 @@ WRITTEN_BY = "python -m tests.docs.reference --write"
 CLI_HEAD = f"""\
 # The command line
 
-Written by `{WRITTEN_BY}` from the program's own parser; `perp VERB --help` says the same. With `--json` a verb prints one
-object and nothing else; what its keys mean stands in [formats](formats.md).
+Written by `{WRITTEN_BY}` from the program's own parser; `perp VERB --help` says the same. With `--json`
+a verb prints one object and nothing else; what its keys mean stands in [formats](formats.md).
 
 | exit status | |
 | --- | --- |
@@ -41,8 +41,9 @@ object and nothing else; what its keys mean stands in [formats](formats.md).
 API_HEAD = f"""\
 # From Python
 
-Written by `{WRITTEN_BY}` from the sources; `help(name)` says the same. Names that end in `_tick`, `_lot`, `_quote`, `_ppm`, `_ppb`, `_ns`
-are integers in that unit; the others are as annotated. What is not here is internal and may change without a word.
+Written by `{WRITTEN_BY}` from the sources; `help(name)` says the same. Names that end in `_tick`,
+`_lot`, `_quote`, `_ppm`, `_ppb`, `_ns` are integers in that unit; the others are as annotated. What is not here is internal and
+may change without a word.
 """
 # Modules whose every public name is meant for others; without `__all__` that is what they define.
 MODULES = (
@@ -154,7 +155,8 @@ def describe_call(node):
     if made is not None:
         return describe_signature(made, node.name)
     fields = [
-        f"{inner.target.id}: {ast.unparse(inner.annotation)}" + (f" = {ast.unparse(inner.value)}" if inner.value else "")
+        f"{inner.target.id}: {ast.unparse(inner.annotation)}"
+        + (f" = {ast.unparse(inner.value)}" if inner.value else "")
         for inner in node.body
         if isinstance(inner, ast.AnnAssign) and not inner.target.id.startswith("_")
     ]
@@ -182,7 +184,7 @@ def describe_name(module, name):
     node = find(module, name)
     if node is None:
         about = f"[{module}.{name}](#{anchor(f'{module}.{name}')})" if f"{module}.{name}" in MODULES else "a constant"
-        yield from (f"### {name}", "", f"{about}.", "")
+        yield from [f"- `{name}`: {about}."] if module in BRIEF else [f"### {name}", "", f"{about}.", ""]
         return
     if module in BRIEF:
         yield f"- `{describe_call(node)}`: {first_sentence(node)}"
@@ -218,8 +220,10 @@ PAGES = {DOCS / "cli.md": write_cli, DOCS / "api.md": write_api}
 
 if __name__ == "__main__":
     for page, write in PAGES.items():
-        text = write().rstrip() + "\n"
-        is_stale = not page.exists() or page.read_text(encoding="utf-8") != text
-        if is_stale and "--write" in sys.argv:
-            page.write_text(text, encoding="utf-8")
-        print(f"{page.relative_to(ROOT)}: {'written' if is_stale and '--write' in sys.argv else 'stale' if is_stale else 'current'}")
+        text, state = write().rstrip() + "\n", "current"
+        if not page.exists() or page.read_text(encoding="utf-8") != text:
+            state = "stale"
+            if "--write" in sys.argv:
+                page.write_text(text, encoding="utf-8")
+                state = "written"
+        print(f"{page.relative_to(ROOT)}: {state}")

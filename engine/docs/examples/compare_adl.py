@@ -94,7 +94,7 @@ Winners had to pay {paid["run"]:,.2f} USDT.  The queue took it from {payers["run
 {hardest["run"]:.2f} % of its equity; spread by equity it is {hardest["pro_rata_equity"]:.2f} % of everybody's.
 Cutting the largest positions asks {payers["level_down"]} and takes up to {hardest["level_down"]:.2f} %.
 But the payment is the smaller part.  At the end of the tape {moved:,.2f} USDT are with other accounts
-than by the queue, {moved / paid["run"]:.0f} times as much: {gain} have more, {lose} less.  Whoever is closed misses what the
-price does next.
+than by the queue, {moved / paid["run"]:.0f} times as much: {gain} have more, {lose} less.  Whoever is closed misses
+what the price does next.
 """
 print(verdict)

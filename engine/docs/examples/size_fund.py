@@ -1,7 +1,7 @@
 """How large has the insurance fund to be, and does it spare the fund to sell slowly.
 
 A made-up market falls by seven percent within two seconds, on forty days that differ by nothing but the draw.  A run
-with an endless fund tells what its day takes out of a fund; the fund that lasts on all but one day in ten is the answer.
+with an endless fund tells what its day takes out of one; the fund that lasts on all but one day in ten is the answer.
 The same days under another liquidation policy say what that policy costs.
 
 From the top of the repository: `python engine/docs/examples/size_fund.py`, or cell by cell in an editor that knows
