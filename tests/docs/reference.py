@@ -42,8 +42,8 @@ API_HEAD = f"""\
 # From Python
 
 Written by `{WRITTEN_BY}` from the sources; `help(name)` says the same. Names that end in `_tick`,
-`_lot`, `_quote`, `_ppm`, `_ppb`, `_ns` are integers in that unit; the others are as annotated. What is not here is internal and
-may change without a word.
+`_lot`, `_quote`, `_ppm`, `_ppb`, `_ns` are integers in that unit; the others are as annotated. What is not here is
+internal and may change without a word.
 """
 # Modules whose every public name is meant for others; without `__all__` that is what they define.
 MODULES = (
