@@ -30,7 +30,7 @@ PAGES = sorted(
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]*)\)")
 HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
-NAMED_FILE = re.compile(r"`((?:engine|tests|bench|replay_data|\.ci)/[\w./-]*\w)`")
+NAMED_FILE = re.compile(r"`((?:engine|tests|bench|replay_data|\.ci)/[\w./-]*)`")
 PLAYED = [README, *(DOCS / f"{name}.md" for name in ("tutorial", "howto", "numbers"))]
 EXTERNAL = {"http", "https"}
 
@@ -154,6 +154,20 @@ def test_the_demo_prints_what_the_readme_quotes(tmp_path, capsys):
     own = re.compile(r".* commands/s\)$|run directory: |report: ")
     assert [line for line in quoted if not own.match(line)] == [line for line in printed if not own.match(line)]
     assert len(quoted) == len(printed)
+
+
+def test_the_other_mark_does_what_the_readme_says(tmp_path, capsys):
+    """`mark_model = "last"` instead of `median3`: so many accounts instead of so many, and ADL."""
+    folder = ROOT / "replay_data" / "simulated_btc"
+    market = (folder / "market.toml").read_text(encoding="utf-8")
+    (tmp_path / "last.toml").write_text(market.replace('"median3"', '"last"'), encoding="utf-8")
+    found = []
+    for file in (tmp_path / "last.toml", folder / "market.toml"):
+        assert main(["sim", str(folder / "simulated.toml"), f"--market={file}", "--fund=1000000", "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    (told,) = re.findall(r"liquidate (\d+) accounts instead of (\d+)", README.read_text(encoding="utf-8"))
+    assert tuple(str(summary["liquidated_accounts"]) for summary in found) == told
+    assert found[0]["adl_fills"] > 0 == found[1]["adl_fills"]
 
 
 def test_formats_names_every_field():
