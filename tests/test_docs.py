@@ -18,6 +18,7 @@ from engine.scenario import load_population, load_shock, load_simulated
 from tests.docs.reference import MODULES, anchor, list_names
 from tests.docs.reference import PAGES as WRITTEN
 from tests.docs.sessions import LEFT_OUT, is_shown, list_blocks, play
+from tests.test_fetch import Site
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -121,6 +122,33 @@ def test_a_page_shows_what_is_printed(page):
     for step in steps:
         printed = "\n".join(step.printed)
         assert is_shown(step.shown, step.printed), f"{page.name}:{step.line}: {step.what} printed\n{printed}"
+
+
+def test_what_the_tutorial_fetches_can_be_played(tmp_path, monkeypatch, capsys):
+    """Its command as it stands, against a server with the demo's files: what it leaves ends in the digest of the page.
+
+    Source: FETCH-001.
+    """
+    tutorial = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^perp (fetch .*)$", tutorial, re.MULTILINE)
+    *_, exchange, symbol, day = command.split()
+    site = Site()
+    try:
+        for kind in ("trades", "incremental_book_L2", "derivative_ticker"):
+            (file,) = (ROOT / "replay_data" / "synthetic_btc").glob(f"synthetic_{kind}_*.csv.gz")
+            site.files[f"/v1/{exchange}/{kind}/{day.replace('-', '/')}/{symbol}.csv.gz"] = file.read_bytes()
+        monkeypatch.chdir(tmp_path)
+        assert main([*command.split(), "--base-url", site.url]) == 0
+    finally:
+        site.close()
+    assert len(list(Path("tapes").glob("*.csv.gz"))) == 3
+    for block in list_blocks(tutorial):
+        if len(block.info) == 2 and block.info[0] == "toml":
+            Path(block.info[1]).write_text("\n".join(block.lines), encoding="utf-8")
+    capsys.readouterr()
+    files = ["--market=market.toml", "--population=crowd.toml", "--shock=crash.toml", "--fund=250000"]
+    assert main(["replay", "tapes", *files, "--json"]) == 0
+    assert f"digest {json.loads(capsys.readouterr().out)['digest']}" in tutorial
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=name_page)

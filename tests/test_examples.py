@@ -83,3 +83,6 @@ def test_comparing_adl_rules(run, capsys, tmp_path):
         assert ends[name]["they gain, USDT"] == told["gained_quote"] / 1e6
         assert found["equity"][name].sum() == pytest.approx(told["totals_quote"]["accounts"] / 1e6)
     assert ends["pro_rata_equity"]["they gain, USDT"] > 10 * ends["market"]["winners paid, USDT"]
+    numbers = (EXAMPLES.parent / "numbers.md").read_text(encoding="utf-8")  # quotes both
+    for told in (ends["market"]["winners paid, USDT"], ends["pro_rata_equity"]["they gain, USDT"]):
+        assert f"{told:,.0f}" in numbers
