@@ -8,7 +8,7 @@ import io
 import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
@@ -34,6 +34,7 @@ META_BYTES_MAX = 1 << 24  # of what a snapshot says of itself
 COMMAND_NAMES = COMMAND.names or ()
 EVENT_NAMES = EVENT.names or ()
 Table = dict[str, NDArray[Any]]
+Allocation = Callable[[int, list[Any]], Mapping[int, int]]  # lots, holders -> account -> lots (OWN-001)
 
 
 class Engine(Protocol):
@@ -142,7 +143,10 @@ class ReferenceEngine:
         return self.inner.margin(account, market)
 
     def dump(self) -> dict[str, NDArray[Any]]:
-        """Return the state as one array of MessagePack bytes."""
+        """Return the state as one array of MessagePack bytes; ConfigError where a rule is a function, which is none."""
+        rule = self.inner.state.allocation
+        if rule is not None:
+            raise ConfigError(f"snapshot: expected named policies, rule {rule.name} is a function")
         return {"reference": np.frombuffer(msgspec.msgpack.encode(self.inner.save_state()), np.uint8)}
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
@@ -171,18 +175,34 @@ class Exchange:
         Same events and digests; the reference is for reading and checking.
     capacity : Capacity, optional
         How far the compiled engine may grow.
+    allocation : OwnRule or callable, optional
+        Who gives up how many lots in ADL, in the place of the markets' `[adl] allocation`; of the reference only, since
+        the compiled engine knows those by name and no Python.
 
-    Source: DESIGN 11; spec STATE-003.
+    Raises
+    ------
+    ConfigError
+        For markets that do not fit together, an unknown engine, an allocation for the compiled one.
+
+    Source: DESIGN 11; spec STATE-003, OWN-003.
     """
 
     journal: "Journal | None" = None  # of `open`
     recovery: "Recovery | None" = None
 
-    def __init__(self, markets: Sequence[Market], engine: str = "compiled", capacity: Capacity | None = None) -> None:
+    def __init__(
+        self,
+        markets: Sequence[Market],
+        engine: str = "compiled",
+        capacity: Capacity | None = None,
+        allocation: Allocation | None = None,
+    ) -> None:
         self.markets = tuple(markets)
         self.setup = build_setup(self.markets)
         self.engine_name = engine
         self.engine = _make_engine(self.setup, engine, capacity or Capacity())
+        if allocation is not None:
+            _put_in_force(self.engine, allocation)
 
     @classmethod
     def open(
@@ -321,20 +341,22 @@ class Exchange:
         """
         return compute_digest(self.view())
 
-    def copy(self, markets: Sequence[Market] | None = None) -> "Exchange":
+    def copy(self, markets: Sequence[Market] | None = None, allocation: Allocation | None = None) -> "Exchange":
         """Return an independent copy: a fork of the market.
 
         Parameters
         ----------
         markets : sequence of Market, optional
             The same markets with other policies, in force from the copy's next command on.
+        allocation : OwnRule or callable, optional
+            One's own, in force from then on; without it a copy goes on by the one there is.
 
         Raises
         ------
         ConfigError
-            If they differ in what cannot change in flight.
+            If they differ in what cannot change in flight; for an allocation of one's own in the compiled engine.
 
-        Source: STATE-002, TWIN-001, TWIN-002, TWIN-003.
+        Source: STATE-002, TWIN-001, TWIN-002, TWIN-003, OWN-003.
         """
         twin = Exchange.__new__(Exchange)
         twin.markets, twin.setup, twin.engine_name = self.markets, self.setup, self.engine_name
@@ -349,6 +371,8 @@ class Exchange:
                 change_rules(twin.engine, setup)
             elif isinstance(twin.engine, ReferenceEngine):
                 twin.engine.change_rules(setup)
+        if allocation is not None:
+            _put_in_force(twin.engine, allocation)
         return twin
 
     def save(self, path: str | Path) -> None:
@@ -535,6 +559,18 @@ def _load_newest(
         if exchange.engine_name == engine and exchange.engine.count_commands() == seq:
             return exchange, seq
     return Exchange(markets, engine, capacity), 0
+
+
+def _put_in_force(engine: Engine, allocation: Allocation) -> None:
+    """Let a function say who gives up how many lots.
+
+    Source: OWN-003.
+    """
+    from engine.reference.own import OwnRule
+
+    if not isinstance(engine, ReferenceEngine):
+        raise ConfigError("allocation: one's own expects engine='reference'; the compiled engine knows those of [adl]")
+    engine.inner.state.allocation = allocation if isinstance(allocation, OwnRule) else OwnRule(allocation)
 
 
 def _make_engine(setup: Setup, engine: str, capacity: Capacity) -> Engine:

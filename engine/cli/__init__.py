@@ -382,7 +382,7 @@ def run_docs(options: argparse.Namespace) -> int:
     """`perp docs`: a page, or a rule of the spec."""
     pages = {page.stem: page for page in sorted(DOCS.glob("*.md"))}
     if not options.name:
-        print("pages: " + ", ".join(pages) + "\nrules: perp docs LIQ-007")
+        print("start: perp docs index\npages: " + ", ".join(pages) + "\nrules: perp docs LIQ-007")
         return 0
     if options.name in pages:
         print(pages[options.name].read_text(encoding="utf-8"), end="")

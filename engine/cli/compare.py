@@ -33,7 +33,8 @@ def add_compare(
         required=True,
         type=Path,
         metavar="FILE",
-        help="policy TOML, or `market` for the market files as they are; repeat: others are held against the first",
+        help="policy TOML, `market` for the market files as they are, or FILE.py:FUNCTION, an allocation of your own "
+        "(--engine reference); repeat: others are held against the first",
     )
     compare.add_argument(
         "--fork-at",

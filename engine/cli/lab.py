@@ -27,6 +27,9 @@ def add_lab(verbs: Any) -> None:
     run.add_argument(
         "--score", action="append", default=[], metavar="NAME", help="queues by this score too; repeat for more"
     )
+    run.add_argument(
+        "--rule", action="append", default=[], metavar="FILE.py:FUNCTION", help="an allocation of your own beside these"
+    )
     _end(run, run_lab_run)
     oct10 = kinds.add_parser("oct10", help="10 October 2025: the table of arXiv 2602.15182, or its shape simulated")
     chosen = oct10.add_mutually_exclusive_group(required=True)
@@ -54,12 +57,14 @@ def _duration(text: str) -> int:
 def run_lab_run(options: argparse.Namespace) -> int:
     """Compare policies on the waves of runs.
 
-    Source: LAB-003, CLI-002.
+    Source: LAB-003, OWN-002, CLI-002.
     """
     from engine.lab.compare import describe_run
     from engine.lab.table import compose_page
+    from engine.reference.own import load_rule
 
-    found = [describe_run(folder, options.gap, options.horizon, options.score) for folder in options.run]
+    rules = [load_rule(text) for text in options.rule]
+    found = [describe_run(folder, options.gap, options.horizon, options.score, rules) for folder in options.run]
     if options.json:
         print(json.dumps({"schema": 1, "gap_ns": options.gap, "horizon_ns": options.horizon, "runs": found}, indent=2))
     else:

@@ -11,6 +11,7 @@ from engine.errors import ConfigError, DataError, InvariantError, list_known
 from engine.lab import metrics
 from engine.lab.policies import BY_LOTS, BY_MONEY, FAIREST, divide
 from engine.lab.waves import Totals, Wave, WaveReader
+from engine.reference.own import OwnRule
 from engine.runs.read import RunRecord, open_run, read_events
 from engine.table import Table, Tabular, pick_plain, tabulate_rows
 
@@ -60,6 +61,24 @@ def list_policies(scores: Sequence[str] = ()) -> list[str]:
             raise ConfigError(f"--score: unknown '{score}', {list_known(score, known)}")
     lots = list(BY_LOTS)
     return [lots[0], *(f"queue:{score}" for score in scores), *lots[1:], *BY_MONEY]
+
+
+def name_rules(rules: Sequence[OwnRule]) -> dict[str, OwnRule]:
+    """Return rules of one's own by the names of their rows.
+
+    Raises
+    ------
+    ConfigError
+        If a name is another row's.
+
+    Source: OWN-002.
+    """
+    named: dict[str, OwnRule] = {}
+    for rule in rules:
+        if rule.name in {RUN, *BY_LOTS, *BY_MONEY, *named}:
+            raise ConfigError(f"rule {rule.name}: expected a name of its own, there is a row {rule.name}")
+        named[rule.name] = rule
+    return named
 
 
 def measure(waves: Sequence[Wave], burdens: Burdens, fairest: Sequence[Fraction]) -> dict[str, Any]:
@@ -134,16 +153,23 @@ def _measure_stability(waves: Sequence[Wave], shares: Burdens) -> float | None:
     return _mean(found)
 
 
-def compare(waves: Sequence[Wave], policies: Sequence[str]) -> dict[str, dict[str, Any]]:
+def compare(waves: Sequence[Wave], policies: Sequence[str], rules: Sequence[OwnRule] = ()) -> dict[str, dict[str, Any]]:
     """Return a row for what the run did and one for each policy, all over the waves in which lots were closed.
 
-    Source: LAB-003, LAB-008, LAB-009.
+    Parameters
+    ----------
+    rules : sequence of OwnRule
+        Compared beside the policies, each under its name.
+
+    Source: LAB-003, LAB-008, LAB-009, OWN-002.
     """
     kept = [wave for wave in waves if wave.lots and wave.needed_quote]
-    burdens = {policy: [divide(wave, policy) for wave in kept] for policy in dict.fromkeys([FAIREST, *policies])}
+    asked: dict[str, str | OwnRule] = {name: name for name in (FAIREST, *policies)}
+    own = name_rules(rules)
+    burdens = {name: [divide(wave, policy) for wave in kept] for name, policy in (asked | own).items()}
     fairest = [max(_share(*row), default=Fraction(0)) for row in zip(kept, burdens[FAIREST], strict=True)]
     done = [[Fraction(winner.taken_quote) for winner in wave.winners] for wave in kept]
-    rows = {RUN: done} | {policy: burdens[policy] for policy in policies}
+    rows = {RUN: done} | {name: burdens[name] for name in (*policies, *own)}
     return {name: measure(kept, own, fairest) for name, own in rows.items()}
 
 
@@ -171,10 +197,12 @@ class Comparison(dict[str, Any], Tabular):
         )
 
 
-def describe_run(folder: Path, gap_ns: int, horizon_ns: int = 0, scores: Sequence[str] = ()) -> Comparison:
+def describe_run(
+    folder: Path, gap_ns: int, horizon_ns: int = 0, scores: Sequence[str] = (), rules: Sequence[OwnRule] = ()
+) -> Comparison:
     """Return everything the lab says of one run, a dict ready for JSON; money in units of its asset.
 
-    Source: LAB-001..LAB-010, LAB-012, LAB-013.
+    Source: LAB-001..LAB-010, LAB-012, LAB-013, OWN-002.
     """
     policies = list_policies(scores)
     run = open_run(folder)
@@ -197,7 +225,7 @@ def describe_run(folder: Path, gap_ns: int, horizon_ns: int = 0, scores: Sequenc
         "compared_waves": sum(bool(wave.lots and wave.needed_quote) for wave in waves),
         "severity_path": float(metrics.severity_path(thetas)),
         "severity_envelope_quote": round(metrics.severity_envelope(thetas, deficits)),
-        "policies": compare(waves, policies),
+        "policies": compare(waves, policies, rules),
     }
     return Comparison(facts)
 

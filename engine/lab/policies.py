@@ -19,6 +19,8 @@ from engine.formulas.allocation import (
 )
 from engine.formulas.exact import Number, exact
 from engine.lab.waves import Wave, Winner
+from engine.reference.allotment import Holder
+from engine.reference.own import OwnRule
 from engine.reference.scores import compute_score
 
 Parts = dict[str, Fraction]
@@ -132,6 +134,20 @@ def close_min_max(wave: Wave) -> Parts:
     return {name: Fraction(lots) for name, lots in taken.items()}
 
 
+def close_by_own(wave: Wave, rule: OwnRule) -> Parts:
+    """Return the lots a rule of one's own takes, asked as the exchange would ask it, once for the whole wave.
+
+    Source: OWN-002.
+    """
+    rooms = bearable_lots(wave)
+    holders = [
+        Holder(w.account, w.qty_lot, rooms[_name(w)], w.pnl_quote, int(exact(max(w.equity_quote, 0))))
+        for w in wave.winners
+        if w.is_candidate
+    ]
+    return {str(account): Fraction(lots) for account, lots in rule(wave.lots, holders).items()}
+
+
 # ---------------------------------------------------------------- rules over money
 
 
@@ -185,22 +201,24 @@ BY_MONEY: dict[str, Rule] = {
 FAIREST = "min_max"
 
 
-def divide(wave: Wave, policy: str) -> list[Fraction]:
+def divide(wave: Wave, policy: str | OwnRule) -> list[Fraction]:
     """Return what each winner of a wave would have given under a policy, in money, in the order of the wave.
 
     Parameters
     ----------
     wave : Wave
         With lots to close.
-    policy : str
-        A key of BY_LOTS or BY_MONEY, or `queue:SCORE` with a score of `[adl]`.
+    policy : str or OwnRule
+        A key of BY_LOTS or BY_MONEY, `queue:SCORE` with a score of `[adl]`, or a function of one's own.
 
-    Source: LAB-008, LAB-009.
+    Source: LAB-008, LAB-009, OWN-002.
     """
-    name, _, score = policy.partition(":")
-    if name in BY_MONEY:
-        parts, unit = BY_MONEY[name](wave), Fraction(1)
+    unit = Fraction(wave.needed_quote, wave.lots)
+    if isinstance(policy, OwnRule):
+        parts = close_by_own(wave, policy)
+    elif policy in BY_MONEY:
+        parts, unit = BY_MONEY[policy](wave), Fraction(1)
     else:
-        unit = Fraction(wave.needed_quote, wave.lots)
+        name, _, score = policy.partition(":")
         parts = close_queue(wave, rank_by(wave, score)) if score else BY_LOTS[name](wave)
     return [parts.get(_name(winner), Fraction(0)) * unit for winner in wave.winners]

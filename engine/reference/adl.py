@@ -180,7 +180,7 @@ class Price(NamedTuple):
 def deleverage(state: State, closing: Closing, reason: int) -> None:
     """Close what the book left against the queue, whose order is fixed here, until nothing is left or nobody is.
 
-    Source: ADL-001, ADL-004.
+    Source: ADL-001, ADL-004, OWN-003.
     """
     queue = rank_candidates(state, closing.market, -closing.sign)
     queue = [candidate for candidate in queue if candidate.account != closing.domain.account]
@@ -199,7 +199,7 @@ def deleverage(state: State, closing: Closing, reason: int) -> None:
         mark_tick=state.marks[closing.market],
         bankruptcy_tick=closing.bankruptcy_tick,
     )
-    if state.rules(closing.market).adl_allocation == ALLOT_QUEUE:
+    if state.allocation is None and state.rules(closing.market).adl_allocation == ALLOT_QUEUE:
         for rank, candidate in enumerate(queue, start=1):
             qty = min(abs(candidate.qty_lot), closing.left_lot)
             if qty:
@@ -220,9 +220,9 @@ def deleverage(state: State, closing: Closing, reason: int) -> None:
 
 
 def allot_queue(state: State, closing: Closing, price: Price, queue: list[Candidate]) -> dict[int, int]:
-    """Return the lots each candidate gives up under the market's allocation.
+    """Return the lots each candidate gives up under the market's allocation, or under one of one's own.
 
-    Source: ADL-023.
+    Source: ADL-023, OWN-003.
     """
     market, lots = closing.market, closing.left_lot
     loss = price.give_up(state, closing, lots)
@@ -233,6 +233,8 @@ def allot_queue(state: State, closing: Closing, price: Price, queue: list[Candid
         cap = min(qty, equity * lots // loss) if loss > 0 else qty
         gain = compute_unrealised(state, account, market)
         holders.append(Holder(account, qty, cap, gain, equity))
+    if state.allocation is not None:
+        return state.allocation(lots, holders)
     return allot(state.rules(market).adl_allocation, lots, holders)
 
 

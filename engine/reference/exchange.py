@@ -378,4 +378,6 @@ class ReferenceExchange:
 
         Source: STATE-002.
         """
-        return self.load_state(self.state.setup, self.save_state())
+        twin = self.load_state(self.state.setup, self.save_state())
+        twin.state.allocation = self.state.allocation
+        return twin

@@ -24,6 +24,7 @@ from engine.codes import (
 from engine.contract import MarketRules, Setup
 from engine.errors import InvariantError
 from engine.reference.book import Book, Order
+from engine.reference.own import OwnRule
 from engine.reference.watch import Watch
 
 
@@ -142,6 +143,7 @@ class State:
     entries: list[list[int]] = field(default_factory=list)  # by market settled at the mark: accounts as they entered
     owed: set[int] = field(default_factory=set)  # markets to be settled before the next trigger round
     settled: set[int] = field(default_factory=set)  # assets of markets settled in the command being applied
+    allocation: OwnRule | None = None  # instead of the markets' own (OWN-003)
 
     def rules(self, market: int) -> MarketRules:
         """Return the rules of a market."""

@@ -13,6 +13,7 @@ from engine.contract import Market, build_setup
 from engine.errors import ConfigError, explain_os, list_known
 from engine.files import explain_misfit
 from engine.flight import check_rules
+from engine.reference.own import OwnRule, is_rule, load_rule
 from engine.replay import count_fund
 from engine.venues import merge_tables, read_venue
 
@@ -59,26 +60,28 @@ class PolicyFile(MarketChange, frozen=True, kw_only=True, forbid_unknown_fields=
 class Policy(NamedTuple):
     """A policy ready to be put in force: the markets by it, and commands at the fork.
 
-    `commands` are rows of (kind, market, amount).
+    `commands` are rows of (kind, market, amount), `allocation` a function that stands for the markets' own (OWN-003).
     """
 
     name: str
     path: Path | None
     markets: tuple[Market, ...]
     commands: tuple[tuple[int, int, int], ...]
+    allocation: OwnRule | None = None
 
 
 def list_policies(paths: Sequence[Path], markets: Sequence[Market]) -> list[Policy]:
     """Return the policies of files; the first is what the others are compared with.
 
-    `market` names the market files as they are, which come first where one file is given alone.
+    `market` names the market files as they are, which come first where one file is given alone; FILE.py:FUNCTION is the
+    market files with that function in the place of their allocation.
 
     Raises
     ------
     ConfigError
         Naming the file and the path in it: unknown fields and policies, what cannot change in flight, two of a name.
 
-    Source: TWIN-005.
+    Source: TWIN-005, OWN-004.
     """
     given = [Path(AS_IT_IS), *paths] if len(paths) == 1 else list(paths)
     found = [_load(path, markets) for path in given]
@@ -88,9 +91,22 @@ def list_policies(paths: Sequence[Path], markets: Sequence[Market]) -> list[Poli
     return found
 
 
+def check_engine(policies: Sequence[Policy], engine: str) -> None:
+    """Refuse functions for the compiled engine before anything is run.
+
+    Source: OWN-004.
+    """
+    own = [policy.name for policy in policies if policy.allocation is not None]
+    if own and engine != "reference":
+        raise ConfigError(f"--policy {own[0]}: a function expects --engine reference and a tape, got {engine}")
+
+
 def _load(path: Path, markets: Sequence[Market]) -> Policy:
     if str(path) == AS_IT_IS:
         return Policy(AS_IT_IS, None, tuple(markets), ())
+    if is_rule(str(path)):
+        rule = load_rule(str(path))
+        return Policy(rule.name, Path(str(path).rpartition(":")[0]), tuple(markets), (), rule)
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         file = msgspec.convert(raw, PolicyFile, strict=False)

@@ -24,7 +24,7 @@ from engine.sim import Simulator, open_simulation
 from engine.table import Table, Tabular
 from engine.twin.equity import Holdings, Ints, align_equities, check_differences, measure_holdings
 from engine.twin.fork import Fork
-from engine.twin.policy import Policy
+from engine.twin.policy import Policy, check_engine
 
 Rows = NDArray[np.void]
 Stop = Callable[[], bool]
@@ -68,7 +68,7 @@ class Branch:
         Source: TWIN-004, TWIN-005.
         """
         simulator = self.simulator.copy(policy.markets) if self.simulator else None
-        exchange = simulator.exchange if simulator else self.exchange.copy(policy.markets)
+        exchange = simulator.exchange if simulator else self.exchange.copy(policy.markets, policy.allocation)
         branch = Branch(exchange, deepcopy(self.tally), self.commands, simulator)
         rows = np.zeros(len(policy.commands), COMMAND)
         rows["ts_ns"] = int(exchange.view().clock[0][1])
@@ -145,8 +145,9 @@ def compare_replay(
     InvariantError
         If something is not conserved (MONEY-001, TWIN-008).
 
-    Source: TWIN-004..TWIN-008.
+    Source: TWIN-004..TWIN-008, OWN-004.
     """
+    check_engine(policies, plan.engine)
     runner = Runner(plan)
     trunk = Branch(runner.exchange, runner.tally)
     branches: list[Branch] = []
@@ -235,6 +236,7 @@ def compare_simulation(
 
     Source: TWIN-004..TWIN-008.
     """
+    check_engine(policies, "compiled")
     simulator, opened = open_simulation(config, market, **given)
     opening, events = opened.commands, opened.events
     first_ns = int(simulator.desk.desk[0]["first_ns"])
