@@ -7,7 +7,6 @@ The prices at which something must happen are computed here, from the spec's for
 import random
 from collections import Counter
 from decimal import Decimal
-from fractions import Fraction
 
 import msgspec
 import numpy as np
@@ -507,9 +506,10 @@ class Plain:
         total = 0
         for group in groups.values():
             rules = group[0][1]
-            worst = max([0, *(-Fraction(move, PPM) * sum(value for value, _ in group) for move in rules.moves_ppm)])
-            charge = Fraction(rules.contingency_ppm, PPM) * sum(abs(value) for value, _ in group)
-            total += -(-(worst + charge) // 1)
+            net = sum(value for value, _ in group)
+            worst_ppm = max([0, *(-move * net for move in rules.moves_ppm)])
+            charge_ppm = rules.contingency_ppm * sum(abs(value) for value, _ in group)
+            total += -(-(worst_ppm + charge_ppm) // PPM)
         return total
 
     def spare_at(self, marks):
@@ -650,8 +650,8 @@ def list_portfolios(engine):
     assets = len(engine.setup.assets)
     marks = state.markets["mark_tick"].tolist()
     found = {}
-    for slot in range(int(state.head[0]["position_used"])):
-        row = {name: int(state.positions[name][slot]) for name in NEEDED}
+    for numbers in state.positions[: int(state.head[0]["position_used"])][list(NEEDED)].tolist():
+        row = dict(zip(NEEDED, numbers, strict=True))
         rules = engine.setup.markets[row["market"]]
         wallet = state.wallets[row["account"] * assets + rules.asset]
         if row["qty_lot"] == 0 or row["account"] == EXTERNAL or not wallet["flags"] & NETTED:
