@@ -289,10 +289,10 @@ class CompiledEngine:
         Source: STATE-001.
         """
         state = self.state
-        head = state.head[0]
-        markets = state.markets
+        head, markets = state.head[0], state.markets
         marks = np.zeros((len(markets), 5), np.int64)
         marks[:, :4] = _columns(markets, "mark_tick", "index_tick", "last_tick", "open_interest_lot")
+        sums = ("fees_quote", "rounding_quote", "insolvency_quote", "deposits_quote")
         return View(
             clock=np.array([[head["seq"], head["ts_ns"], head["deficit_id"]]], np.int64),
             markets=marks,
@@ -300,15 +300,7 @@ class CompiledEngine:
             positions=self._view_positions(),
             wallets=self._view_wallets(),
             funds=_columns(state.funds, "balance_quote", "low_quote"),
-            assets=_columns(
-                state.assets,
-                "fees_quote",
-                "rounding_quote",
-                "insolvency_quote",
-                "deposits_quote",
-                "withdrawals_quote",
-                "waived_quote",
-            ),
+            assets=_columns(state.assets, *sums, "withdrawals_quote", "waived_quote"),
             tables=self._view_tables(),
             adl=self._view_adl(),
             resting=self._view_resting(),
@@ -413,10 +405,9 @@ class CompiledEngine:
         return table
 
     def _view_wallets(self) -> NDArray[np.int64]:
-        wallets = self.state.wallets
+        wallets, assets = self.state.wallets, len(self.setup.assets)
         called = (wallets["flags"] & CALLED) != 0
         (at,) = np.nonzero((wallets["balance_quote"] != 0) | called)
-        assets = len(self.setup.assets)
         columns = (at // assets, at % assets, wallets["balance_quote"][at], called[at])
         return np.stack([column.astype(np.int64) for column in columns], axis=1)
 
