@@ -5,7 +5,6 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.NOTPARALLEL:
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -18,8 +17,19 @@ SAY := @printf '\n== %s\n'
 
 # Our own folder for machine code is keyed by a digest of the sources; one set from outside would run stale kernels.
 unexport NUMBA_CACHE_DIR NUMBA_BOUNDSCHECK NUMBA_DISABLE_JIT
+# Nor is Python to compile the same sources again in each of the many processes that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint test-compiled test-bounds test-uncompiled test-bench bench dist warm clean
+# Bounds checks change the machine code but not numba's key for it, hence a cache folder of their own.
+BOUNDS := NUMBA_BOUNDSCHECK=1 XDG_CACHE_HOME="$(CURDIR)/.cache/bounds"
+
+.PHONY: help demo test ready lint test-compiled test-bounds test-uncompiled test-bench bench dist warm warm-bounds clean
+
+# What is asked for runs one after the other, but for what `ready` starts side by side.
+ifndef SIDE_BY_SIDE
+.NOTPARALLEL:
+endif
+SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 
 help:  ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,8 +38,12 @@ demo: $(READY)  ## a recorded market, a crowd, a cascade, ADL: one command, seco
 	$(SAY) "perp demo (the first run compiles the kernels: about half a minute; later runs: a second)"
 	$(BIN)/perp demo
 
-test: lint test-compiled test-bounds test-uncompiled test-bench  ## lint, then the tests in every mode: under ten minutes on two cores
+test: ready test-compiled test-bounds test-uncompiled test-bench  ## lint, then the tests in every mode: under ten minutes on two cores
 	$(SAY) "all modes passed"
+
+# Each needs one core for half a minute; what it says is shown when it has ended.
+ready: $(READY)  ## lint, and the kernels compiled for both modes, side by side
+	@$(MAKE) --no-print-directory --jobs=3 $(SYNC) SIDE_BY_SIDE=1 lint warm warm-bounds
 
 lint: $(READY)  ## ruff and mypy
 	$(SAY) "lint: ruff check, ruff format, mypy --strict"
@@ -42,18 +56,16 @@ test-compiled: warm  ## the whole suite, kernels compiled
 	$(SAY) "tests, compiled: the whole suite"
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-# Bounds checks change the machine code but not numba's key for it, hence a cache folder of their own.
-test-bounds: $(READY)  ## the mirror tests, every array access checked
+test-bounds: warm-bounds  ## the mirror tests, every array access checked
 	$(SAY) "tests, NUMBA_BOUNDSCHECK=1: the mirror tests"
-	NUMBA_BOUNDSCHECK=1 XDG_CACHE_HOME="$(CURDIR)/.cache/bounds" $(BIN)/perp warm
-	NUMBA_BOUNDSCHECK=1 XDG_CACHE_HOME="$(CURDIR)/.cache/bounds" \
-		$(BIN)/python -m pytest -m mirror -n $(WORKERS) --dist loadfile
+	$(BOUNDS) $(BIN)/python -m pytest -m mirror -n $(WORKERS) --dist loadfile
 
 # Uncompiled, int64 overflow is a RuntimeWarning and a branch is seen when it is taken: both invisible in machine code.
 test-uncompiled: $(READY)  ## the mirror tests as plain Python: overflow is an error, branches are counted
 	$(SAY) "tests, NUMBA_DISABLE_JIT=1: the mirror tests, branch coverage of the kernels"
 	@mkdir -p .cache
-	NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest -m mirror -n $(WORKERS) --dist loadfile -W error::RuntimeWarning
+	NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest -p tests.tracing -m mirror -n $(WORKERS) --dist loadfile \
+		-W error::RuntimeWarning
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -74,6 +86,10 @@ dist: $(READY)  ## wheel and sdist into dist/ (tests/test_wheel.py installs and 
 warm: $(READY)  ## compile every kernel now
 	$(SAY) "perp warm (half a minute when the kernels have changed, a second when not)"
 	$(BIN)/perp warm
+
+warm-bounds: $(READY)  ## compile every kernel with bounds checks
+	$(SAY) "perp warm, NUMBA_BOUNDSCHECK=1"
+	$(BOUNDS) $(BIN)/perp warm
 
 clean:  ## remove everything the other targets made in this folder
 	rm -rf .venv .cache dist .hypothesis .benchmarks

@@ -290,51 +290,45 @@ class CompiledEngine:
         Source: STATE-001.
         """
         state = self.state
-        head = state.head[0]
-        markets = state.markets
-        mark = _columns(markets, "mark_tick", "index_tick", "last_tick", "open_interest_lot")
+        head, markets = state.head[0], state.markets
+        marks = np.zeros((len(markets), 5), np.int64)
+        marks[:, :4] = _columns(markets, "mark_tick", "index_tick", "last_tick", "open_interest_lot")
+        sums = ("fees_quote", "rounding_quote", "insolvency_quote", "deposits_quote")
         return View(
             clock=np.array([[head["seq"], head["ts_ns"], head["deficit_id"]]], np.int64),
-            markets=np.concatenate([mark, np.zeros((len(markets), 1), np.int64)], axis=1),
+            markets=marks,
             orders=self._view_orders(),
             positions=self._view_positions(),
             wallets=self._view_wallets(),
             funds=_columns(state.funds, "balance_quote", "low_quote"),
-            assets=_columns(
-                state.assets,
-                "fees_quote",
-                "rounding_quote",
-                "insolvency_quote",
-                "deposits_quote",
-                "withdrawals_quote",
-                "waived_quote",
-            ),
+            assets=_columns(state.assets, *sums, "withdrawals_quote", "waived_quote"),
             tables=self._view_tables(),
             adl=self._view_adl(),
             resting=self._view_resting(),
             averages=self._view_averages(),
             portfolios=self._view_portfolios(),
             entries=self._view_entries(),
-            unwinding=[(market, int(due)) for market, due in enumerate(markets["unwind_due_ns"]) if due],
+            unwinding=[(market, due) for market, due in enumerate(markets["unwind_due_ns"].tolist()) if due],
         )
 
     def _view_tables(self) -> NDArray[np.int64]:
-        table = self.state.markets["tier_table"].astype(np.int64)
+        table = self.state.markets["tier_table"]
         (chosen,) = np.nonzero(table)
-        return np.stack([chosen, table[chosen]], axis=1)
+        return np.stack([chosen, table[chosen]], axis=1).astype(np.int64)
 
     def _view_adl(self) -> NDArray[np.int64]:
         """Return the state that only some ADL policies keep (ADL-017, ADL-021)."""
         rows = []
-        for market, rules in enumerate(self.state.markets):
-            is_priced, is_watched = rules["adl_price"] == PRICE_PREVIOUS, rules["adl_trigger"] == TRIGGER_DRAWDOWN
+        for market, rules in enumerate(self.setup.markets):
+            is_priced, is_watched = rules.adl_price == PRICE_PREVIOUS, rules.adl_trigger == TRIGGER_DRAWDOWN
             if is_priced or is_watched:
+                row = self.state.markets[market]
                 peaks = np.roll(
                     self.state.peaks[market * PEAK_BUCKETS : (market + 1) * PEAK_BUCKETS],
-                    -1 - int(rules["peak_bucket"]) % PEAK_BUCKETS,
+                    -1 - int(row["peak_bucket"]) % PEAK_BUCKETS,
                 )
-                previous = rules["previous_tick"] if is_priced else 0
-                rows.append([market, previous, rules["adl_active"], rules["peak_bucket"], *peaks])
+                previous = row["previous_tick"] if is_priced else 0
+                rows.append([market, previous, row["adl_active"], row["peak_bucket"], *peaks])
         return np.array(rows, np.int64).reshape(-1, 4 + PEAK_BUCKETS)
 
     def _view_resting(self) -> NDArray[np.int64]:
@@ -344,6 +338,8 @@ class CompiledEngine:
         """
         state = self.state
         rows = state.resting[: int(state.head[0]["resting_count"])]
+        if not len(rows):  # by far the most common
+            return np.empty((0, 5), np.int64)
         code, assets = rows["item"], len(self.setup.assets)
         is_cross, place = (code & 1) == 1, code >> 1
         owners = state.positions[np.where(is_cross, 0, place)]
@@ -393,25 +389,26 @@ class CompiledEngine:
 
     def _view_positions(self) -> NDArray[np.int64]:
         rows = self.state.positions[: int(self.state.head[0]["position_used"])]
-        rules = self.state.markets[rows["market"]]
-        netted = self.state.wallets["flags"][rows["account"] * len(self.setup.assets) + rules["asset"]] & NETTED
-        start_mode = np.where((rows["account"] > EXTERNAL) & (netted != 0), CROSS, rules["margin_mode"])
-        changed = (rows["leverage_ppm"] != rules["leverage_ppm"]) | (rows["mode"] != start_mode)
-        shown = (rows["qty_lot"] != 0) | (rows["cost_quote"] != 0) | (changed & (rows["account"] > EXTERNAL))
-        rows = rows[shown]
-        rows = rows[np.lexsort((rows["market"], rows["account"]))]
-        called = (((rows["flags"] & CALLED) != 0) & (rows["mode"] == ISOLATED)).astype(np.int64)
+        markets, account, market = self.state.markets, rows["account"], rows["market"]
+        default = markets["margin_mode"][market]
+        owner = account * len(self.setup.assets) + markets["asset"][market]
+        is_netted = (self.state.wallets["flags"][owner] & NETTED) != 0
+        is_trader = account > EXTERNAL  # the outside and the house have no mode of their own
+        start_mode = np.where(is_trader & is_netted, CROSS, default)
+        changed = (rows["leverage_ppm"] != markets["leverage_ppm"][market]) | (rows["mode"] != start_mode)
+        (shown,) = np.nonzero((rows["qty_lot"] != 0) | (rows["cost_quote"] != 0) | (changed & is_trader))
+        shown = shown[np.lexsort((market[shown], account[shown]))]
         names = ("account", "market", "qty_lot", "cost_quote", "margin_quote", "opened_seq", "leverage_ppm")
-        # the outside and the house have no mode of their own
-        default = self.state.markets["margin_mode"][rows["market"]]
-        mode = np.where(rows["account"] <= EXTERNAL, default, rows["mode"]).astype(np.int64)
-        return np.concatenate([_columns(rows, *names), mode.reshape(-1, 1), called.reshape(-1, 1)], axis=1)
+        table = _columns(rows[shown], *names, "mode", "flags")
+        mode, flags = table[:, 7], table[:, 8]
+        table[:, 8] = ((flags & CALLED) != 0) & (mode == ISOLATED)
+        table[:, 7] = np.where(is_trader[shown], mode, default[shown])
+        return table
 
     def _view_wallets(self) -> NDArray[np.int64]:
-        wallets = self.state.wallets
+        wallets, assets = self.state.wallets, len(self.setup.assets)
         called = (wallets["flags"] & CALLED) != 0
         (at,) = np.nonzero((wallets["balance_quote"] != 0) | called)
-        assets = len(self.setup.assets)
         columns = (at // assets, at % assets, wallets["balance_quote"][at], called[at])
         return np.stack([column.astype(np.int64) for column in columns], axis=1)
 
@@ -514,7 +511,10 @@ class CompiledEngine:
 
 def _columns(rows: Rows, *names: str) -> NDArray[np.int64]:
     """Return named columns of structured rows as an (n, len(names)) int64 table."""
-    return np.stack([rows[name].astype(np.int64) for name in names], axis=1)
+    table = np.empty((len(rows), len(names)), np.int64)
+    for at, name in enumerate(names):
+        table[:, at] = rows[name]
+    return table
 
 
 def make_idmap(orders: int) -> NDArray[np.int64]:

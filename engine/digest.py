@@ -62,9 +62,9 @@ def compute_digest(view: View) -> str:
     """
     total = hashlib.blake2b(digest_size=16)
     for name, rows in view._asdict().items():
-        table = np.ascontiguousarray(np.asarray(rows, dtype="<i8").reshape(-1, WIDTHS[name]))
-        if name in OPTIONAL and not len(table):
+        if name in OPTIONAL and not len(rows):
             continue
+        table = np.ascontiguousarray(np.asarray(rows, dtype="<i8").reshape(-1, WIDTHS[name]))
         total.update(f"{name} {len(table)}\n".encode())
         total.update(table.tobytes())
     return total.hexdigest()

@@ -62,9 +62,8 @@ def _check_money(view: View, setup: Setup) -> None:
     for asset, name in enumerate(setup.assets):
         fees, rounding, insolvency, deposits, withdrawals, waived = (int(number) for number in assets[asset])
         held = positions[asset_of[positions[:, 1]] == asset]
-        owned = _sum_exactly(wallets[wallets[:, 1] == asset][:, 2])
-        owned += _sum_exactly(held[:, 4]) - _sum_exactly(held[:, 3])
-        owned += _sum_exactly(funds[fund_assets == asset][:, 0]) + fees + rounding + insolvency
+        balances, funded = wallets[wallets[:, 1] == asset][:, 2], funds[fund_assets == asset][:, 0]
+        owned = _sum_exactly(np.concatenate([balances, held[:, 4], -held[:, 3], funded])) + fees + rounding + insolvency
         paid_in = deposits - withdrawals
         _require(owned == paid_in, f"{name} is not conserved", f"{owned} owned, {paid_in} paid in")
         _require(insolvency <= 0, f"the insolvency account of {name} is above zero", insolvency)
@@ -113,8 +112,8 @@ def _check_orders(view: View, setup: Setup) -> None:
     for market, rules in enumerate(setup.markets):
         here = orders[orders[:, 0] == market]
         bids, asks = here[here[:, 1] == BUY][:, 2], here[here[:, 1] == SELL][:, 2]
-        _require(bool((np.diff(bids) <= 0).all()), f"the bids of {rules.symbol} are not best first", market)
-        _require(bool((np.diff(asks) >= 0).all()), f"the asks of {rules.symbol} are not best first", market)
+        _require(bool((bids[1:] <= bids[:-1]).all()), f"the bids of {rules.symbol} are not best first", market)
+        _require(bool((asks[1:] >= asks[:-1]).all()), f"the asks of {rules.symbol} are not best first", market)
         if len(bids) and len(asks):
             touch = (int(bids[0]), int(asks[0]))
             _require(touch[0] < touch[1], f"the book of {rules.symbol} is crossed", touch)

@@ -7,6 +7,7 @@ reports has a published SHA-256 per scenario at seed 23 and a million orders.
 import hashlib
 import math
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,28 +49,34 @@ SCENARIOS = {
 }
 
 
-class Orders(NamedTuple):
-    """The new orders before they get their place in time; all of length count."""
+class Day(NamedTuple):
+    """What the scenarios of a seed have in common: all but the mid."""
 
-    level: NDArray[np.int64]
-    side: NDArray[np.int64]  # 0 buy, 1 sell
-    price: NDArray[np.int64]
-    qty: NDArray[np.int64]
+    steps: NDArray[np.float64]  # (count, 2): what moves the mid before each new order
+    away_tick: NDArray[np.int64]  # (count,): where each is placed, from the mid
+    messages: Messages  # their lives, in order of time; `price` is relative to the new order's
 
 
-def draw_orders(scenario: Scenario, count: int, random: np.random.RandomState) -> Orders:
-    """Draw the new orders: four uniforms each for the mid's step (two), the level, the quantity."""
+# The five scenarios are asked for one after the other, and this is most of the work.
+@lru_cache(maxsize=1)
+def draw_day(seed: int, count: int) -> Day:
+    """Draw the new orders, four uniforms each for the mid's step (two), the level, the quantity; and their lives."""
+    random = np.random.RandomState(seed)
     draws = random.random_sample((count, 4))
-    # as published: swing / sqrt(count) is the same number but for its last bit, and a bit moves a tick now and then
-    span = (scenario.swing / scenario.sigma) ** 2 / count if scenario.sigma and count else 0.0
-    step = scenario.sigma * math.sqrt(span)
-    mid_tick = np.array(walk_mid(draws[:, 0].tolist(), draws[:, 1].tolist(), step), np.int64)
     place = np.arange(LEVELS, dtype=np.float64)
     weights = np.cumsum(1 / (place + 1) ** 2.23 + 5 * np.exp(-0.5 * (place - 8) ** 2))
     level = np.minimum(np.searchsorted(weights, draws[:, 2] * weights[-1], side="left"), LEVELS - 1)
-    side = (np.arange(count) >= count // 2).astype(np.int64)
-    price = np.maximum(mid_tick + np.where(side == 0, -1, 1) * (level + 1), 1)
-    return Orders(level, side, price, 1 + np.floor(draws[:, 3] * 100).astype(np.int64))
+    side = (np.arange(count) >= count // 2).astype(np.int64)  # 0 buy, 1 sell
+    qty = 1 + np.floor(draws[:, 3] * 100).astype(np.int64)
+    order = shuffle(count, random)
+    rows = schedule(level.tolist(), side.tolist(), qty.tolist(), order, draw_stream(random).__next__)
+    table = np.array(rows, np.int64).reshape(-1, 7)
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    messages = np.zeros(len(table), MESSAGE)
+    for at, field in enumerate(("kind", "side", "ioc", "qty", "order_id", "price"), 1):
+        messages[field] = table[:, at]
+    messages["seq"] = np.arange(len(table))
+    return Day(draws[:, :2].copy(), np.where(side == 0, -1, 1) * (level + 1), messages)
 
 
 def walk_mid(first: list[float], second: list[float], step: float) -> list[int]:
@@ -103,31 +110,31 @@ def draw_stream(random: np.random.RandomState) -> Iterator[float]:
 
 def make_workload(name: str, seed: int = SEED, count: int = COUNT) -> Messages:
     """Return the MESSAGE rows of a scenario, in order of time."""
-    random = np.random.RandomState(seed)
-    orders = draw_orders(SCENARIOS[name], count, random)
-    order = shuffle(count, random)
-    rows = schedule(orders, order, draw_stream(random).__next__)
-    times = np.array([row[0] for row in rows], np.int64)
-    table = np.array([row[1:] for row in rows], np.int64).reshape(-1, 6)[np.argsort(times, kind="stable")]
-    messages = np.zeros(len(table), MESSAGE)
-    for at, field in enumerate(("kind", "side", "ioc", "qty", "order_id", "price")):
-        messages[field] = table[:, at]
-    messages["seq"] = np.arange(len(table))
+    scenario, day = SCENARIOS[name], draw_day(seed, count)
+    # as published: swing / sqrt(count) is the same number but for its last bit, and a bit moves a tick now and then
+    span = (scenario.swing / scenario.sigma) ** 2 / count if scenario.sigma and count else 0.0
+    step = scenario.sigma * math.sqrt(span)
+    mid_tick = np.array(walk_mid(day.steps[:, 0].tolist(), day.steps[:, 1].tolist(), step), np.int64)
+    price = np.maximum(mid_tick + day.away_tick, 1)
+    messages = day.messages.copy()
+    enters = messages["kind"] != CANCEL
+    messages["price"][enters] += price[messages["order_id"][enters] - 1]
     return messages
 
 
-def schedule(orders: Orders, order: list[int], draw: Callable[[], float]) -> list[tuple[int, ...]]:
-    """Return rows (time, kind, side, ioc, qty, id, price): each order's life after the one before it.
+def schedule(
+    level: list[int], side: list[int], qty: list[int], order: list[int], draw: Callable[[], float]
+) -> list[tuple[int, ...]]:
+    """Return rows (time, kind, side, ioc, qty, id, ticks from the new order's price): one order's life after the other.
 
     The clock is common: an order arrives when the one before has had its last message.
     """
-    level, side, price, qty = (column.tolist() for column in orders)
     rows: list[tuple[int, ...]] = []
     clock = 0
     for at in order:
-        side_at, price_at, qty_at, order_id = side[at], price[at], qty[at], at + 1
+        side_at, qty_at, order_id = side[at], qty[at], at + 1
         is_ioc = draw() < 0.15
-        rows.append((clock, NEW, side_at, int(is_ioc), qty_at, order_id, price_at))
+        rows.append((clock, NEW, side_at, int(is_ioc), qty_at, order_id, 0))
         if is_ioc:
             clock += 1
             continue
@@ -135,7 +142,7 @@ def schedule(orders: Orders, order: list[int], draw: Callable[[], float]) -> lis
         if draw() < 0.20:
             clock += 30 + int(draw() * 70)
             nearer = (1 - 2 * side_at) if draw() < 0.80 else 0
-            changed = (MODIFY, side_at, 0, qty_at + 1, order_id, price_at + nearer)
+            changed = (MODIFY, side_at, 0, qty_at + 1, order_id, nearer)
             rows.append((clock, *changed))
         if draw() < 0.95:
             clock += int(-math.log(draw()) / (math.log(2) / 431 / math.sqrt(1 + level[at])))

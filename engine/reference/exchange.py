@@ -166,6 +166,7 @@ class ReferenceExchange:
         Source: STATE-001.
         """
         state = self.state
+        starts = [state.setup.starts_as_portfolio(asset) for asset in range(len(state.assets))]
         markets = [
             (state.marks[market], state.indexes[market], state.lasts[market], count_open_interest(state, market), 0)
             for market in range(len(state.setup.markets))
@@ -196,7 +197,7 @@ class ReferenceExchange:
             [
                 (account, asset, int(wallet.is_portfolio))
                 for (account, asset), wallet in sorted(state.wallets.items())
-                if wallet.is_portfolio != state.setup.starts_as_portfolio(asset)
+                if wallet.is_portfolio != starts[asset]
             ],
             [(market, account) for market, entered in enumerate(state.entries) for account in entered],
             [(market, due_ns) for market, due_ns in enumerate(state.unwind_due_ns) if due_ns],

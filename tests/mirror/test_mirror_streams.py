@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from engine import Market, codes
+from engine._jit import JIT_DISABLED
 from engine.contract import Tier, build_setup
 from engine.exchange import Capacity, CompiledEngine
 from tests.mirror import streams
@@ -18,6 +19,7 @@ from tests.mirror.twins import Twins
 
 SEEDS = 1_000 if os.environ.get("HYPOTHESIS_PROFILE") == "night" else 60  # enough to reach every event kind
 STEPS = 150
+BATCH = STEPS if JIT_DISABLED else 400  # as plain Python the fundings of a long stream take ten seconds
 seen: Counter[str] = Counter()
 
 
@@ -64,7 +66,7 @@ def test_batches_change_nothing(seed):
     Source: STATE-003.
     """
     setup = streams.make_setup(seed)
-    rows = streams.pack_commands(streams.random_stream(seed, setup, 400))
+    rows = streams.pack_commands(streams.random_stream(seed, setup, BATCH))
     single, whole = CompiledEngine(setup, Capacity()), CompiledEngine(setup, Capacity())
     parts = b"".join(single.apply(rows[at : at + 1]).tobytes() for at in range(len(rows)))
     assert whole.apply(rows).tobytes() == parts

@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -31,6 +32,7 @@ seen: Counter[str] = Counter()
 # ---------------------------------------------------------------- the spec's formulas, once more
 
 
+@cache  # the walks ask for few different ones, many times each
 def ask_maintenance(tiers, notional):
     """Return the maintenance of a notional: tiers are (floor, rate in ppm) (MARGIN-002)."""
     deduction = Fraction(0)
@@ -42,6 +44,7 @@ def ask_maintenance(tiers, notional):
     return -(-notional * rate // PPM) - int(deduction)
 
 
+@cache
 def ask_value(kind, price, qty, unit):
     """Return what a signed quantity is worth (NUM-002, INV-001)."""
     return price * qty * unit if kind == codes.LINEAR else round(Fraction(-qty * unit, price))
@@ -222,8 +225,8 @@ def list_domains(engine):
     assets = len(engine.setup.assets)
     marks, in_force = (state.markets[name].tolist() for name in ("mark_tick", "tier_table"))
     found = {}
-    for slot in range(int(state.head[0]["position_used"])):
-        row = {name: int(state.positions[name][slot]) for name in NEEDED}
+    for numbers in state.positions[: int(state.head[0]["position_used"])][list(NEEDED)].tolist():
+        row = dict(zip(NEEDED, numbers, strict=True))
         if row["qty_lot"] == 0 or row["account"] == EXTERNAL:
             continue
         rules = engine.setup.markets[row["market"]]

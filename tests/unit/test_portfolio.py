@@ -138,7 +138,7 @@ def test_a_crowd_in_portfolio_mode_starts_healthy(isolated):
     market = make_market(margin_mode="portfolio", initial_mark=Decimal(60_000), price_max=Decimal(100_000))
     share = {"leverage": (LeverageShare(leverage=50, weight=Decimal(1)),), "isolated_share": Decimal(isolated)}
     crowd = Population(
-        seed=3, accounts=300, open_interest=Decimal(9_000), size=LognormalSize(sigma=Decimal(1)), **share
+        seed=3, accounts=100, open_interest=Decimal(3_000), size=LognormalSize(sigma=Decimal(1)), **share
     )
     rows = build_population(crowd, market, 0, 60_000)
     given = set(rows["amount_quote"][rows["kind"] == codes.SET_LEVERAGE].tolist())
@@ -147,7 +147,7 @@ def test_a_crowd_in_portfolio_mode_starts_healthy(isolated):
     exchange = Exchange([market], engine="reference")
     events = exchange.apply(rows)
     assert set(events["kind"].tolist()) <= {codes.ACCEPTED, codes.MARGIN_CALL}
-    assert len(exchange.positions()["account"]) == 300
+    assert len(exchange.positions()["account"]) == 100
     down = exchange.apply(pack_commands([Command(kind=codes.MARK, price_tick=56_000)]))
     assert codes.LIQUIDATION_STARTED in down["kind"]  # 6.7 % down: a sixth less 12.5 % and it is gone
 
