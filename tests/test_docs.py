@@ -18,7 +18,7 @@ from engine.scenario import load_population, load_shock, load_simulated
 from tests.docs.reference import MODULES, anchor, list_names
 from tests.docs.reference import PAGES as WRITTEN
 from tests.docs.sessions import LEFT_OUT, is_shown, list_blocks, play
-from tests.test_fetch import Site
+from tests.fetch.site import Site
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"

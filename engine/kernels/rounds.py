@@ -154,5 +154,3 @@ def run_triggers(st):
     if head["pending_count"] == 0:
         return OK
     return run_rounds(st)
-
-
