@@ -231,10 +231,12 @@ def _find_intruder(name: str, origin: str | None) -> str:
     if not origin:
         return ""
     try:
-        home = Path(str(metadata.distribution(name).locate_file(""))).resolve()
+        home = Path(str(metadata.distribution(name).locate_file("")))
     except metadata.PackageNotFoundError:
         return ""
-    return "" if home in Path(origin).resolve().parents else origin
+    # Some installers link packages into an environment: either the link or what it leads to is in its place.
+    file = Path(origin)
+    return "" if home in file.parents or home.resolve() in file.resolve().parents else origin
 
 
 def _check_extras() -> Iterator[Check]:

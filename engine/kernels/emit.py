@@ -22,7 +22,9 @@ def finish_event(st, index):
         put_record(st.events, index, st.stage[index & 1])
 
 
-def append_event(st, kind, code, market, account):
+@hot
+@phase("events")
+def append_here(st, kind, code, market, account):
     """Begin an event and return it; all fields not given here are 0."""
     head = st.head[0]
     index = head["event_count"]
@@ -42,8 +44,10 @@ def append_event(st, kind, code, market, account):
     return event
 
 
-append_called = helper(phase("events")(append_event))
-append_here = hot(phase("events")(append_event))
+@helper
+def append_event(st, kind, code, market, account):
+    """Do the same for the price of a call."""
+    return append_here(st, kind, code, market, account)
 
 
 @inlined
@@ -52,7 +56,7 @@ def emit(st, kind, code, market, account):
 
     The casts forget that kind and code are constants; without them `append_event` is compiled once per constant.
     """
-    return append_called(st, np.int64(kind), np.int64(code), np.int64(market), np.int64(account))
+    return append_event(st, np.int64(kind), np.int64(code), np.int64(market), np.int64(account))
 
 
 @inlined
