@@ -8,7 +8,7 @@ import io
 import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
@@ -545,7 +545,12 @@ def _make_engine(setup: Setup, engine: str, capacity: Capacity) -> Engine:
     raise ConfigError(f"engine: unknown '{engine}', known: compiled, reference")
 
 
-def verify_journal(folder: str | Path, engines: Sequence[str], until_seq: int | None = None) -> dict[str, Any]:
+def verify_journal(
+    folder: str | Path,
+    engines: Sequence[str],
+    until_seq: int | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
     """Replay a command log from its beginning in each engine and compare every digest it and its snapshots hold.
 
     Nothing on disk is changed.
@@ -555,6 +560,8 @@ def verify_journal(folder: str | Path, engines: Sequence[str], until_seq: int | 
     engines : sequence of {"compiled", "reference"}
     until_seq : int, optional
         Stop after this many commands.
+    should_stop : callable, optional
+        Asked after every few commands; when true it ends there, with `interrupted`.
 
     Returns
     -------
@@ -573,6 +580,7 @@ def verify_journal(folder: str | Path, engines: Sequence[str], until_seq: int | 
     snapshots = {seq: read_digest(path) for seq, path in list_snapshots(folder)}
     differences: list[dict[str, Any]] = []
     count = compared = 0
+    interrupted = False
 
     def compare(logged: str) -> None:
         nonlocal compared
@@ -583,7 +591,8 @@ def verify_journal(folder: str | Path, engines: Sequence[str], until_seq: int | 
                 differences.append({"seq": count, "engine": name, "logged": logged, "digest": digest})
 
     for frame in log.frames():
-        if until_seq is not None and (count >= until_seq):
+        interrupted = bool(should_stop and should_stop())
+        if interrupted or (until_seq is not None and count >= until_seq):
             break
         if frame.digest:
             compare(frame.digest)
@@ -601,6 +610,7 @@ def verify_journal(folder: str | Path, engines: Sequence[str], until_seq: int | 
     digests = {exchange.digest() for exchange in exchanges.values()}
     return {
         "engines": list(engines),
+        "interrupted": interrupted,
         "commands": count,
         "digests": compared,
         "equal": not differences and len(digests) == 1,

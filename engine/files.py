@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,20 @@ def read_text(path: str | Path, most: int = SETTINGS_BYTES_MAX) -> str:
     return data.decode("utf-8-sig")
 
 
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all; what stood there before stays until then.
+
+    Source: CLI-002.
+    """
+    target = Path(path)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 class Workplace:
     """A folder beside the target in which it is made; `put` renames what was made, leaving the block removes the rest.
 
@@ -87,6 +101,8 @@ class Workplace:
         If the target cannot be written.
     """
 
+    under_way: ClassVar[set["Workplace"]] = set()  # what a process that has to end at once removes first
+
     def __init__(self, target: str | Path, option: str, is_ours: Callable[[str], bool], what: str) -> None:
         self.target, self._option, self._is_ours, self._what = Path(target), option, is_ours, what
         self.part = self.target.with_name(f".{self.target.name}.{os.getpid()}.part")
@@ -106,6 +122,7 @@ class Workplace:
 
     def __enter__(self) -> Self:
         """Make the folder that is written to."""
+        Workplace.under_way.add(self)
         try:
             for parent in reversed(self.part.parents):
                 if not parent.exists():
@@ -126,6 +143,7 @@ class Workplace:
 
     def remove(self) -> None:
         """Remove the folder, and the parents made for it as far as they are empty."""
+        Workplace.under_way.discard(self)
         shutil.rmtree(self.part, ignore_errors=True)
         for parent in reversed(self._made):
             if parent.is_dir() and not any(parent.iterdir()):

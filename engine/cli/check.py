@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from engine.cli.interrupts import ANEW
 from engine.cli.warm import load_kernels
 
 USAGE = 2
@@ -44,6 +45,7 @@ def run_check(options: argparse.Namespace) -> int:
     results = []
     for result in file.play(chosen, options.engine):
         results.append(result)
+        options.left = f"{len(results):,} of {len(chosen):,} scenarios were played, {ANEW}"
         if not options.json:
             print(result, flush=True)
     summary = summarise(options.file, options.engine, results, len(file.forms) - len(chosen))

@@ -27,6 +27,7 @@ from engine.feeds import AheadFeed, Feed, find_first_marks
 from engine.journal import LOG
 from engine.layout import COMMAND
 from engine.replay.files import LIQUIDATIONS, REPRODUCTION, RunFolder
+from engine.replay.past import LoggedPast
 from engine.replay.tally import Tally
 from engine.replay.timeline import Timeline
 from engine.report import compose_report, compose_verdict
@@ -41,8 +42,9 @@ SCHEMA = 1
 REPRODUCTION_FORMAT = 1
 SAMPLE_REST = (4_000, 3)  # commands, and commands per position, that cost forty times what a sample does
 CHUNK = 65_536  # commands between two checks of conservation
-# The reference engine takes long over a chunk; in smaller pieces it can show progress and be interrupted.
+# Between two pieces a run shows progress and can be stopped; what takes longer than it may comes in smaller ones.
 PIECES = {"compiled": CHUNK, "reference": 512}
+PIECE_LEAST, PIECE_S = 16, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,9 @@ class Plan:
         Stop after this many commands.
     journal : path, optional
         Folder of a command log, begun anew: `Exchange.open` and `perp verify` read it (JRN-001).
+    resume : bool
+        Whether the log there is that of this run, cut off: the run is the same as without that, and the log goes on
+        where it ended (JRN-009).
     indexes : mapping
         As the feed was opened with (FEED-010); for the summary.
     lenient : bool
@@ -94,6 +99,7 @@ class Plan:
     orders_max: int | None = None
     until_seq: int | None = None
     journal: Path | None = None
+    resume: bool = False
     indexes: Mapping[str, str] = field(default_factory=dict)
     lenient: bool = False
     sample_ns: int | None = None
@@ -185,9 +191,11 @@ class Runner:
             raise ConfigError(f"--market: expected markets that settle in one asset, got {known}")
         limits = {name: getattr(plan, name) for name in Capacity._fields}
         capacity = Capacity(**{name: limit for name, limit in limits.items() if limit is not None})
-        self.tape: Feed = AheadFeed(plan.feed if plan.shock is None else BentFeed(plan.feed, plan.shock))
-        if plan.journal is None:
+        self.tape: Feed = AheadFeed(plan.feed if plan.shock is None else BentFeed(plan.feed, plan.shock), should_stop)
+        self.past: LoggedPast | None = None
+        if plan.journal is None or plan.resume:
             self.exchange = Exchange(plan.markets, engine=plan.engine, capacity=capacity)
+            self.past = LoggedPast(plan.journal, self.exchange) if plan.journal is not None else None
         elif (plan.journal / LOG).exists():
             raise ConfigError(f"--journal: {plan.journal}: expected a new folder, it holds a journal")
         else:
@@ -198,10 +206,12 @@ class Runner:
         self.timeline = Timeline(self.setup)
         self.names: dict[int, str] = {}  # account -> what the file of real positions calls it
         self.commands = self.taken = self.checks = 0
+        self.piece = self.piece_most = PIECES.get(plan.engine, CHUNK)
         self.first_ns = self.last_ns = 0
         self.interest: list[int] = []  # open interest after the opening, per market
         self.started = perf_counter()
         self.engine_seconds = 0.0
+        self.is_cut = False  # while a chunk was read
 
     def run(self) -> Run:
         """Run to the end, to an interrupt, or to a fault."""
@@ -213,15 +223,18 @@ class Runner:
     def _run(self) -> Run:
         interrupted = False
         try:
-            for number, chunk in enumerate(self.iter_commands()):
+            chunks = enumerate(self.iter_commands())
+            while not interrupted and (numbered := self._next_chunk(chunks)) is not None:
+                number, chunk = numbered
                 if number == 0:
                     self.tally.begin(self.first_ns)
                 interrupted = self._apply(chunk)
                 if number == 0:
                     self.interest = [int(row[3]) for row in self.exchange.view().markets]
                     self.sampler.begin(self.first_ns)
-                if interrupted:
-                    break
+            interrupted = interrupted or self.is_cut
+            if self.past is not None and not interrupted:
+                self.past.refuse_rest()
         except InvariantError as error:
             raise self._save_fault(error) from error
         self.sampler.end(self.last_ns)
@@ -232,6 +245,16 @@ class Runner:
             self.folder.write_series(self.sampler.read_rows(), [market.symbol for market in self.plan.markets])
         folder = self.folder.finish(summary, compose_report(summary)) if self.folder else None
         return Run(summary, folder, self.exchange, self.sampler.read_rows())
+
+    def _next_chunk(self, chunks: Iterator[tuple[int, Commands]]) -> tuple[int, Commands] | None:
+        """Return the next chunk and its number, or None at the end, or where somebody stops while it is read."""
+        try:
+            return next(chunks, None)
+        except KeyboardInterrupt:
+            if not self.commands:
+                raise  # nothing to keep
+            self.is_cut = True
+            return None
 
     def iter_commands(self) -> Iterator[Commands]:
         """Yield the opening, then the tape; the same commands at every call."""
@@ -252,11 +275,14 @@ class Runner:
 
     def _apply(self, chunk: Commands) -> bool:
         """Apply one chunk and check what it made; return whether the run shall stop."""
-        stop, size = False, PIECES.get(self.plan.engine, CHUNK)
-        for start in range(0, len(chunk), size):
-            piece = chunk[start : start + size]
+        stop, start = False, 0
+        while start < len(chunk):
+            piece = chunk[start : start + self.piece]
+            start += len(piece)
             self.taken = self.commands + len(piece)
+            begun = perf_counter()
             events = self._send(piece)
+            self.fit_piece(perf_counter() - begun)
             self.commands = self.taken
             self.last_ns = int(piece["ts_ns"][-1])
             self.tally.fold(events)
@@ -276,15 +302,27 @@ class Runner:
         self.checks += 1
         return stop
 
+    def fit_piece(self, seconds: float) -> None:
+        """Make the next piece as long as may be, by how long the last one took (CLI-003)."""
+        if seconds > PIECE_S:
+            self.piece = max(int(self.piece * PIECE_S / seconds), PIECE_LEAST)
+        elif seconds < PIECE_S / 2:
+            self.piece = min(2 * self.piece, self.piece_most)
+
     def _send(self, piece: Commands) -> NDArray[np.void]:
         """Apply commands, with a look at the market where a sample is due, and return their events."""
         found = []
         while len(piece):
             cut = self.sampler.find_cut(piece["ts_ns"])
             part = piece[:cut]
+            if self.past is not None:
+                part = self.past.take(part)
+                cut = cut if cut is None or len(part) == cut else None
             begun = perf_counter()
             found.append(self.exchange.apply(part))
             self.engine_seconds += perf_counter() - begun
+            if self.past is not None and self.past.is_over():
+                self.past = None
             self.sampler.since += len(part)
             if cut is not None:
                 self.sampler.take(int(piece[cut]["ts_ns"]))

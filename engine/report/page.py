@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ConfigError
+from engine.files import write_whole
 from engine.report.markup import Canvas, embed_json, write_paragraph, write_table
 from engine.report.view import RunView
 
@@ -161,11 +161,8 @@ def write_page(folders: Sequence[Path], out: Path) -> Path:
     Source: REP-001, CLI-002.
     """
     text = compose_page(folders)
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, out)
+        write_whole(out, text.encode())
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise ConfigError(f"--out: {out}: cannot be written: {error.strerror}") from error
     return out
