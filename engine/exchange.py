@@ -26,7 +26,7 @@ from engine.digest import View, compute_digest
 from engine.errors import ConfigError, DataError, JournalError
 from engine.files import read_arrays
 from engine.flight import change_rules, check_change, check_units
-from engine.journal import LOG, SNAPSHOT, Journal, Log, Tail, cut_tail, list_snapshots, sync_folder
+from engine.journal import LOG, SNAPSHOT, Journal, Log, Tail, cut_tail, list_snapshots, sync_folder, write_durably
 from engine.layout import COMMAND, EVENT
 
 SNAPSHOT_FORMAT = 1
@@ -250,7 +250,12 @@ class Exchange:
     def snapshot(self) -> Path:
         """Commit the journal and write the state beside it; the two newest snapshots are kept.
 
-        Source: JRN-005.
+        Raises
+        ------
+        JournalError
+            If the disk refuses; a log that was committed goes on, and older snapshots are as they were.
+
+        Source: JRN-005, JRN-008.
         """
         if self.journal is None:
             raise ConfigError("snapshot: expected an exchange with a journal (Exchange.open)")
@@ -260,10 +265,12 @@ class Exchange:
         path = self.journal.folder / SNAPSHOT.format(self.engine.count_commands())
         try:
             self.save(path)
+            for _, old in list_snapshots(self.journal.folder)[2:]:
+                old.unlink(missing_ok=True)
         except OSError as error:
-            raise JournalError(f"journal: {path}: {error.strerror}; the commands are safe") from error
-        for _, old in list_snapshots(self.journal.folder)[2:]:
-            old.unlink(missing_ok=True)
+            raise JournalError(
+                f"journal: {path}: {error.strerror}; the commands are safe, older snapshots are as they were"
+            ) from error
         return path
 
     def close(self) -> None:
@@ -368,14 +375,10 @@ class Exchange:
         target = Path(path)
         part = target.with_name(target.name + ".part")
         try:
-            with part.open("wb") as file:
-                file.write(buffer.getvalue())
-                file.flush()
-                os.fsync(file.fileno())
+            write_durably(part, buffer.getvalue())
             os.replace(part, target)
-        except OSError:
+        finally:
             part.unlink(missing_ok=True)
-            raise
         sync_folder(target.parent)
 
     @classmethod

@@ -292,6 +292,21 @@ def refuse_parquet(path: Path) -> Iterator[None]:
         raise DataError(path, None, None, f"expected a whole Parquet file: {reason}") from error
 
 
+@contextmanager
+def tell_disk() -> Iterator[None]:
+    """Raise OSError where polars cannot write: it holds a full disk for a mistake in the format, or panics over it.
+
+    Source: CLI-002.
+    """
+    import polars
+
+    try:
+        with catch_panic():
+            yield
+    except (PanicError, polars.exceptions.PolarsError) as error:
+        raise OSError(str(error).partition("\n")[0]) from error
+
+
 def check_parquet_rows(path: Path, most: int) -> None:
     """Raise DataError where a Parquet file says it has more rows than that.
 
@@ -320,7 +335,8 @@ class ParquetParts:
 
     def add(self, frame: Any) -> None:
         """Append a polars frame; all have the same columns."""
-        frame.write_parquet(self._folder / f"{self._count:06}.parquet")
+        with tell_disk():
+            frame.write_parquet(self._folder / f"{self._count:06}.parquet")
         self._count += 1
 
     def pack(self, target: Path, metadata: Mapping[str, str] | None = None) -> None:
@@ -328,5 +344,6 @@ class ParquetParts:
         import polars
 
         parts = polars.scan_parquet(self._folder / "*.parquet")
-        parts.sink_parquet(target, metadata=None if metadata is None else dict(metadata))
+        with tell_disk():
+            parts.sink_parquet(target, metadata=None if metadata is None else dict(metadata))
         shutil.rmtree(self._folder)

@@ -72,12 +72,20 @@ def _run_verb(options: argparse.Namespace) -> int:
         print(f"perp: interrupted; {tell_left(options)}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read us has had enough; without this Python would complain once more while exiting.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # whoever read us has had enough
         return 0
     except OSError as error:
         print(f"perp: error: {error}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()
         return ConfigError.exit_status
+
+
+def _drop_output() -> None:
+    """Send what is still to be printed nowhere: Python would complain once more while exiting."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # ---------------------------------------------------------------- arguments

@@ -3,7 +3,7 @@
     python -m tests.journal.interrupts            every command, three times each
     python -m tests.journal.interrupts stress     one
 
-A child is begun in a process group of its own, and the signal goes to the whole group, as a terminal's does; it comes at
+A child is begun in a process group of its own, and the signal goes to the whole group, as a terminal's does, at
 a random moment after the child has said, or left on disk, that it is in its loop.
 """
 
@@ -58,18 +58,21 @@ def list_cases(folder):
     market = str(demo / "market.toml")
     crowd = ("--population", str(demo / "population.toml"), "--fund", "1000000")
     slow = ("replay", "tape", "--market", market, *crowd, "--engine", "reference", "--progress")
-    runs = (str(STRESS), "--seeds", "4000", "--progress")
+    runs = (str(STRESS), "--seeds", "4000", "--progress", "--out", "out")
     sim = (str(SIMULATED / "simulated.toml"), "--market", str(SIMULATED / "market.toml"), "--fund", "1000000")
     policy = ("--policy", "market", "--policy", str(folder / "policy.toml"))
     return {
         "replay": Case((*slow, "--out", "out", "--journal", "log"), "commands", "log", ("--resume",)),
         "replay-compiled": Case(("replay", "tape", "--market", market, *crowd, "--progress"), "commands", "are done"),
-        "stress": Case(("stress", *runs, "--out", "out"), "runs", "are done", ("--resume",)),
-        "stress-here": Case(("stress", *runs, "--out", "out", "--workers", "1"), "runs", "are done", ("--resume",)),
-        "sweep": Case(("sweep", *runs, "--grid", "fund=1e4,2e4", "--out", "out"), "runs", "are done", ("--resume",)),
-        "size-fund": Case(("size-fund", *runs, "--out", "out"), "runs", "are done", ("--resume",)),
+        "stress": Case(("stress", *runs), "runs", "are done", ("--resume",)),
+        "stress-here": Case(("stress", *runs, "--workers", "1"), "runs", "are done", ("--resume",)),
+        "sweep": Case(("sweep", *runs, "--grid", "fund=1e4,2e4"), "runs", "are done", ("--resume",)),
+        "size-fund": Case(("size-fund", *runs), "runs", "are done", ("--resume",)),
         "find-shock": Case(
-            ("find-shock", *runs, "--until", "adl", "--size", "0:0.2", "--out", "out"), "runs", "are done", ("--resume",)
+            ("find-shock", *runs, "--until", "adl", "--size", "0:0.2"),
+            "runs",
+            "are done",
+            ("--resume",),
         ),
         "fuzz": Case(("fuzz", "--steps", "1000000", "--progress"), "streams", "are done", ("--steps", "--resume")),
         "compare": Case(

@@ -79,7 +79,7 @@ def test_a_replay_goes_on_with_its_log(tmp_path, capsys, monkeypatch):
 
 
 def test_a_log_of_another_run_is_refused(tmp_path, capsys):
-    """JRN-009: the first command that differs is named; a log that has more, or none, is refused; nothing is written."""
+    """JRN-009: the first command that differs is named; one that has more, or none, is refused and left."""
     log, out = tmp_path / "log", tmp_path / "out"
     assert replay(capsys, out, log, "--resume")[0] == 4
     assert replay(capsys, out, log, "--until-seq", "3000")[0] == 0
