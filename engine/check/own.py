@@ -60,7 +60,7 @@ def read_market(form: Form, options: Options) -> Market:
             own[name] = base.get(name, {}) | own[name]
     try:
         return msgspec.convert(base | own, Market, strict=False)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise ConfigError(f"{options.file}:{form.line}: {error}") from error
 
 

@@ -54,33 +54,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = build_parser().parse_args(arguments)
     options.given = list(sys.argv[1:] if arguments is None else arguments)
-    with Watch(options):
-        return _run_verb(options)
+    with Watch(options) as watch:
+        try:
+            return _run_verb(options)
+        except BaseException as error:
+            # a library written in Rust makes a panic of an interrupt, and we bad data of a panic
+            if not (watch.is_asked or isinstance(error, KeyboardInterrupt)):
+                return _tell_error(error)
+            print(f"perp: interrupted; {tell_left(options)}", file=sys.stderr)
+            return INTERRUPTED
 
 
 def _run_verb(options: argparse.Namespace) -> int:
-    """Run a verb and turn what it raises into an exit status."""
     verb: Callable[[argparse.Namespace], int] = options.verb
-    try:
-        status = verb(options)
-        sys.stdout.flush()
-        return status
-    except EngineError as error:
+    status = verb(options)
+    sys.stdout.flush()
+    return status
+
+
+def _tell_error(error: BaseException) -> int:
+    """Say what went wrong in a line and return the exit status; what nobody expected is raised again."""
+    if isinstance(error, EngineError):
         print(f"perp: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return error.exit_status
-    except KeyboardInterrupt:
-        print(f"perp: interrupted; {tell_left(options)}", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError):
         _drop_output()  # whoever read us has had enough
         return 0
-    except OSError as error:
+    if isinstance(error, OSError):
         print(f"perp: error: {error}", file=sys.stderr)
         try:
             sys.stdout.flush()
         except OSError:
             _drop_output()
         return ConfigError.exit_status
+    raise error
 
 
 def _drop_output() -> None:

@@ -12,7 +12,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 INTERRUPTED = 130  # exit status
-PATIENCE_S = 0.6  # how long a call that hears no signal may go on where nothing would be lost
+PATIENCE_S = 0.6  # how long a verb may take to end by itself where nothing would be lost
 ANEW = "the same command begins anew"
 NOTHING = f"nothing is kept, {ANEW}"
 
@@ -72,11 +72,11 @@ class Interrupts:
 
 
 class Watch:
-    """While a verb runs: ends it where Ctrl-C meets a call that hears no signal, such as a compiler's.
+    """While a verb runs: sees to it that Ctrl-C ends it.
 
-    Python tells of a signal between two of its own instructions only.  A thread is told at once: where nothing would be
-    lost it waits a moment, removes what is half-written, and ends the process; where something would, at the second
-    Ctrl-C.
+    Python tells of a signal between two of its own instructions only, and an exception raised there can get lost, in a
+    library's callback for one.  A thread is told at once: where nothing would be lost it waits a moment for the verb to
+    end, removes what is half-written, and ends the process; where something would, at the second Ctrl-C.
 
     Source: CLI-003.
     """
@@ -84,7 +84,8 @@ class Watch:
     heard = Event()
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self._options, self._is_on = options, False
+        self._options, self._is_on, self._over = options, False, Event()
+        self.is_asked = False  # then whatever comes out of the verb comes of that
 
     def __enter__(self) -> "Watch":
         """Begin, unless the signal is somebody else's."""
@@ -92,38 +93,44 @@ class Watch:
             return self
         self._is_on = True
         self.heard.clear()
-        self._reader, self._writer = os.pipe()
+        reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
-        self._before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        self._fd_before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        self._hook_before, sys.unraisablehook = sys.unraisablehook, self._drop
         signal.signal(signal.SIGINT, self._hear)
-        Thread(target=self._watch, args=(self._reader,), daemon=True, name="interrupts").start()
+        Thread(target=self._watch, args=(reader,), daemon=True, name="interrupts").start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the thread and give the signal back."""
+        self._over.set()
         if self._is_on:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            signal.set_wakeup_fd(self._before)
+            signal.set_wakeup_fd(self._fd_before)
+            sys.unraisablehook = self._hook_before
             os.close(self._writer)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        self.heard.set()
+        self.is_asked = True
         raise KeyboardInterrupt
 
+    def _drop(self, lost: Any) -> None:
+        """Say nothing of an interrupt that was raised where nobody could catch it: the thread ends the process."""
+        if lost.exc_type is not KeyboardInterrupt:
+            self._hook_before(lost)
+
     def _watch(self, reader: int) -> None:
-        unheard = 0
+        asked = 0
         while told := os.read(reader, 64):
             if signal.SIGINT not in told:
                 continue
-            unheard += 1
-            if self.heard.wait(PATIENCE_S):
-                self.heard.clear()
-                unheard = 0
-            elif Interrupts.active is None or unheard > 1:
-                self._end()
-            else:
+            asked += 1
+            if Interrupts.active is None or asked > 1:
+                if not self._over.wait(PATIENCE_S):
+                    self._end()
+            elif not self.heard.wait(PATIENCE_S):
                 say("\nperp: stopping after this piece; once more to stop at once, without what is done")
         os.close(reader)
 

@@ -45,11 +45,11 @@ class Case(NamedTuple):
 
 
 def build_tape(folder):
-    """Write the demo's tape twenty times after each other, so that a run over it takes long."""
+    """Write the demo's tape sixty times after each other, so that a run over it takes long."""
     from engine.bench.replay import repeat_tape
 
     (folder / "tape").mkdir()
-    repeat_tape(open_feed([find_demo()], [load_market(find_demo() / "market.toml")]), folder / "tape", 20)
+    repeat_tape(open_feed([find_demo()], [load_market(find_demo() / "market.toml")]), folder / "tape", 60)
 
 
 def list_cases(folder):

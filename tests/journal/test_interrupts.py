@@ -6,6 +6,8 @@ A few commands, once each; `python -m tests.journal.interrupts` does it to all o
 import json
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -18,7 +20,7 @@ from engine.feeds import read_ahead
 from engine.fuzz import fuzz
 from engine.journal import LOG
 from engine.sweep.executors import InProcess
-from tests.journal.interrupts import interrupt, judge, list_cases, prepare
+from tests.journal.interrupts import environment, interrupt, judge, list_cases, prepare
 
 DEMO = find_demo()
 TIMING = ("seconds", "engine_seconds", "events_per_s", "commands_per_s")
@@ -155,6 +157,53 @@ def test_what_keeps_nothing_is_broken_off():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert Interrupts.active is None
+
+
+def test_whatever_comes_of_an_interrupt_is_one(monkeypatch, capsys):
+    """CLI-003: a library that makes a panic of it, and one that loses it where an exception cannot be raised."""
+
+    class PanicError(BaseException):
+        pass
+
+    def panic(options):
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise PanicError
+
+    monkeypatch.setattr("engine.cli.run_doctor", panic)
+    assert main(["doctor"]) == 130
+    assert capsys.readouterr().err == "perp: interrupted; nothing is kept, the same command begins anew\n"
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.cli.run_doctor", lambda options: (_ for _ in ()).throw(PanicError))
+        with pytest.raises(PanicError):
+            main(["doctor"])
+
+
+def test_an_interrupt_that_got_lost_ends_the_process(tmp_path):
+    """CLI-003: by the thread, what is half-written removed."""
+    code = """
+import signal, sys, time, engine.cli
+from engine.files import Workplace
+class Loses:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+        [None for _ in range(10)]
+def verb(options):
+    with Workplace("out", "--out", str.isalpha, "test"):
+        loses = Loses()
+        del loses
+        time.sleep(60)
+engine.cli.run_doctor = verb
+sys.exit(engine.cli.main(["doctor"]))
+"""
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 130
+    assert done.stderr == "perp: interrupted; nothing is kept, the same command begins anew\n"
+    assert time.monotonic() - begun < SLOW_S
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_watch_gives_back_what_it_took():
