@@ -45,11 +45,11 @@ class Case(NamedTuple):
 
 
 def build_tape(folder):
-    """Write the demo's tape sixty times after each other, so that a run over it takes long."""
+    """Write the demo's tape twenty times after each other, so that a run over it takes long."""
     from engine.bench.replay import repeat_tape
 
     (folder / "tape").mkdir()
-    repeat_tape(open_feed([find_demo()], [load_market(find_demo() / "market.toml")]), folder / "tape", 60)
+    repeat_tape(open_feed([find_demo()], [load_market(find_demo() / "market.toml")]), folder / "tape", 20)
 
 
 def list_cases(folder):
@@ -125,6 +125,7 @@ def interrupt(case, folder, delay_s=0.0):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     try:
         said = wait_until_at_it(case, folder, child)
