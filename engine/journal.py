@@ -38,7 +38,7 @@ COMMANDS, DIGEST = 1, 2
 FRAME_COMMANDS = 4_096  # at most in one frame: what a torn tail can cost is bounded
 HEADER_MOST = 1 << 26  # of the JSON: more is no journal of ours
 GROUP_BYTES = 1 << 20
-BUFFER_BYTES = 1 << 16
+BUFFER_BYTES = 1 << 13
 GROUP_SECONDS = 0.05
 POLICIES = ("always", "group", "never")
 

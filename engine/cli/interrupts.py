@@ -20,6 +20,8 @@ NOTHING = f"nothing is kept, {ANEW}"
 class Interrupts:
     """While active, Ctrl-C asks for a stop between two pieces; a second one stops at once.
 
+    Until `should_stop` is asked for the first time nothing is done that could be kept: then the first one does, too.
+
     Source: CLI-003.
     """
 
@@ -27,6 +29,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.is_asked = self._is_breaking = False
+        self.is_empty = True
         self._before: Any = None
         self._outer: Interrupts | None = None
 
@@ -49,6 +52,7 @@ class Interrupts:
 
     def should_stop(self) -> bool:
         """Return whether somebody asked."""
+        self.is_empty = False
         return self.is_asked
 
     @contextmanager
@@ -64,7 +68,7 @@ class Interrupts:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         Watch.heard.set()
-        if self.is_asked or self._is_breaking:
+        if self.is_asked or self.is_empty or self._is_breaking:
             self.is_asked = True
             raise KeyboardInterrupt
         self.is_asked = True
@@ -127,7 +131,7 @@ class Watch:
             if signal.SIGINT not in told:
                 continue
             asked += 1
-            if Interrupts.active is None or asked > 1:
+            if Interrupts.active is None or Interrupts.active.is_empty or asked > 1:
                 if not self._over.wait(PATIENCE_S):
                     self._end()
             elif not self.heard.wait(PATIENCE_S):

@@ -191,7 +191,8 @@ class Runner:
             raise ConfigError(f"--market: expected markets that settle in one asset, got {known}")
         limits = {name: getattr(plan, name) for name in Capacity._fields}
         capacity = Capacity(**{name: limit for name, limit in limits.items() if limit is not None})
-        self.tape: Feed = AheadFeed(plan.feed if plan.shock is None else BentFeed(plan.feed, plan.shock), should_stop)
+        tape = plan.feed if plan.shock is None else BentFeed(plan.feed, plan.shock)
+        self.tape: Feed = AheadFeed(tape, self._stops_reading)
         self.past: LoggedPast | None = None
         if plan.journal is None or plan.resume:
             self.exchange = Exchange(plan.markets, engine=plan.engine, capacity=capacity)
@@ -246,13 +247,17 @@ class Runner:
         folder = self.folder.finish(summary, compose_report(summary)) if self.folder else None
         return Run(summary, folder, self.exchange, self.sampler.read_rows())
 
+    def _stops_reading(self) -> bool:
+        """Return whether the wait for a chunk shall end; before the first command Ctrl-C needs no asking."""
+        return bool(self.commands and self.should_stop and self.should_stop())
+
     def _next_chunk(self, chunks: Iterator[tuple[int, Commands]]) -> tuple[int, Commands] | None:
         """Return the next chunk and its number, or None at the end, or where somebody stops while it is read."""
         try:
             return next(chunks, None)
         except KeyboardInterrupt:
-            if not self.commands:
-                raise  # nothing to keep
+            if not self.commands:  # nothing to keep
+                raise
             self.is_cut = True
             return None
 
@@ -291,10 +296,10 @@ class Runner:
                 self.folder.add_events(events)
             if self.on_events:
                 self.on_events(piece, events)
+            stop = bool(self.should_stop and self.should_stop())
             if self.on_progress:
                 self.on_progress(self.commands, self.last_ns)
-            if self.should_stop and self.should_stop():
-                stop = True
+            if stop:
                 break
         view = self.exchange.view()
         check_state(view, self.setup)

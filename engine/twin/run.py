@@ -134,6 +134,7 @@ def compare_replay(
             rest = _apply_trunk(trunk, runner, chunk, fork, should_stop)
             if not len(rest):
                 trunk.check()
+                runner.commands = trunk.commands
                 _look_around(trunk, int(chunk["ts_ns"][-1]) if len(chunk) else 0, on_progress, should_stop)
                 continue
             place = Place(trunk.commands + 1, int(rest[0]["ts_ns"]))
@@ -141,10 +142,10 @@ def compare_replay(
         for piece in _cut_pieces(runner, rest):
             for branch in branches:
                 branch.apply(piece)
-            last_ns = int(piece[-1]["ts_ns"])
+            runner.commands, last_ns = branches[0].commands, int(piece[-1]["ts_ns"])
+            is_stopped = bool(should_stop and should_stop())
             if on_progress:
                 on_progress(branches[0].commands, last_ns)
-            is_stopped = bool(should_stop and should_stop())
             if is_stopped:
                 break
         for branch in branches:

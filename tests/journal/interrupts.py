@@ -45,11 +45,11 @@ class Case(NamedTuple):
 
 
 def build_tape(folder):
-    """Write the demo's tape twenty times after each other, so that a run over it takes long."""
+    """Write the demo's tape sixty times after each other, so that a run over it takes long."""
     from engine.bench.replay import repeat_tape
 
     (folder / "tape").mkdir()
-    repeat_tape(open_feed([find_demo()], [load_market(find_demo() / "market.toml")]), folder / "tape", 20)
+    repeat_tape(open_feed([find_demo()], [load_market(find_demo() / "market.toml")]), folder / "tape", 60)
 
 
 def list_cases(folder):
@@ -82,7 +82,7 @@ def list_cases(folder):
         ),
         "compare-sim": Case(("compare", "--sim", str(folder / "long.toml"), *sim[1:], *policy), "", ""),
         "sim": Case(("sim", str(folder / "long.toml"), *sim[1:], "--out", "out"), ".out*.part", "are done"),
-        "verify": Case(("verify", "logged", "--engine", "reference"), "", "replayed"),
+        "verify": Case(("verify", "logged", "--engine", "both"), "", "replayed"),
         "convert": Case(("convert", "tape", "out"), ".out*.part/*", "nothing is kept"),
         "convert-parquet": Case(("convert", "tape", "out.parquet"), ".out*.part/*", "nothing is kept"),
         "inspect": Case(("inspect", "tape"), "", ""),
@@ -107,6 +107,14 @@ def prepare(folder, names):
     if "verify" in names:
         demo = find_demo()
         given = ["replay", str(demo), "--market", str(demo / "market.toml"), "--journal", "logged", "--json"]
+        given += [
+            "--population",
+            str(demo / "population.toml"),
+            "--fund",
+            "1000000",
+            "--shock",
+            str(demo / "shock.toml"),
+        ]
         subprocess.run([sys.executable, "-m", "engine", *given], cwd=folder, env=environment(), check=True, stdout=-3)
 
 

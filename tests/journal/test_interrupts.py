@@ -55,7 +55,7 @@ def test_a_replay_goes_on_with_its_log(tmp_path, capsys, monkeypatch):
     def should_stop(self):
         nonlocal asked
         asked += 1
-        return asked >= 4
+        return asked >= 3
 
     with monkeypatch.context() as patch:
         patch.setattr(Interrupts, "should_stop", should_stop)
@@ -144,14 +144,18 @@ def test_a_wait_for_the_tape_can_be_stopped():
 
 
 def test_what_keeps_nothing_is_broken_off():
-    """CLI-003: within `break_off` the first Ctrl-C raises; outside it is a question; the second raises anywhere."""
+    """CLI-003: before anything is done, and in `break_off`, the first raises; else it asks, and the second raises."""
+    with Interrupts(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
     with Interrupts() as interrupts:
+        assert not interrupts.should_stop()
         with pytest.raises(KeyboardInterrupt):
             InProcess(interrupts.break_off).submit(signal.raise_signal, signal.SIGINT)
         assert interrupts.should_stop()
         with pytest.raises(KeyboardInterrupt), interrupts.break_off():
             pass
     with Interrupts() as interrupts:
+        assert not interrupts.should_stop()
         signal.raise_signal(signal.SIGINT)
         assert interrupts.should_stop()
         with pytest.raises(KeyboardInterrupt):

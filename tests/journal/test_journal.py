@@ -223,7 +223,8 @@ def test_a_full_disk_for_real(tmp_path):
     text = f"""
 import resource, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
-from tests.journal.test_journal import MARKETS, Exchange, JournalError, make_rows
+from engine.errors import JournalError
+from tests.journal.test_journal import MARKETS, Exchange, make_rows
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 exchange = Exchange.open({str(tmp_path)!r}, MARKETS, "reference", fsync="always")
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
