@@ -26,10 +26,11 @@ from engine.digest import View, compute_digest
 from engine.errors import ConfigError, DataError, JournalError
 from engine.files import read_arrays
 from engine.flight import change_rules, check_change, check_units
-from engine.journal import LOG, SNAPSHOT, Journal, Log, Tail, cut_tail, list_snapshots, sync_folder
+from engine.journal import LOG, SNAPSHOT, Journal, Log, Tail, cut_tail, list_snapshots, sync_folder, write_durably
 from engine.layout import COMMAND, EVENT
 
 SNAPSHOT_FORMAT = 1
+VERIFIED = 16  # commands of a log between two looks whether to stop: the reference engine takes long over a cascade
 META_BYTES_MAX = 1 << 24  # of what a snapshot says of itself
 COMMAND_NAMES = COMMAND.names or ()
 EVENT_NAMES = EVENT.names or ()
@@ -270,7 +271,12 @@ class Exchange:
     def snapshot(self) -> Path:
         """Commit the journal and write the state beside it; the two newest snapshots are kept.
 
-        Source: JRN-005.
+        Raises
+        ------
+        JournalError
+            If the disk refuses; a log that was committed goes on, and older snapshots are as they were.
+
+        Source: JRN-005, JRN-008.
         """
         if self.journal is None:
             raise ConfigError("snapshot: expected an exchange with a journal (Exchange.open)")
@@ -280,10 +286,12 @@ class Exchange:
         path = self.journal.folder / SNAPSHOT.format(self.engine.count_commands())
         try:
             self.save(path)
+            for _, old in list_snapshots(self.journal.folder)[2:]:
+                old.unlink(missing_ok=True)
         except OSError as error:
-            raise JournalError(f"journal: {path}: {error.strerror}; the commands are safe") from error
-        for _, old in list_snapshots(self.journal.folder)[2:]:
-            old.unlink(missing_ok=True)
+            raise JournalError(
+                f"journal: {path}: {error.strerror}; the commands are safe, older snapshots are as they were"
+            ) from error
         return path
 
     def close(self) -> None:
@@ -392,14 +400,10 @@ class Exchange:
         target = Path(path)
         part = target.with_name(target.name + ".part")
         try:
-            with part.open("wb") as file:
-                file.write(buffer.getvalue())
-                file.flush()
-                os.fsync(file.fileno())
+            write_durably(part, buffer.getvalue())
             os.replace(part, target)
-        except OSError:
+        finally:
             part.unlink(missing_ok=True)
-            raise
         sync_folder(target.parent)
 
     @classmethod
@@ -581,7 +585,12 @@ def _make_engine(setup: Setup, engine: str, capacity: Capacity) -> Engine:
     raise ConfigError(f"engine: unknown '{engine}', known: compiled, reference")
 
 
-def verify_journal(folder: str | Path, engines: Sequence[str], until_seq: int | None = None) -> dict[str, Any]:
+def verify_journal(
+    folder: str | Path,
+    engines: Sequence[str],
+    until_seq: int | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
     """Replay a command log from its beginning in each engine and compare every digest it and its snapshots hold.
 
     Nothing on disk is changed.
@@ -591,6 +600,8 @@ def verify_journal(folder: str | Path, engines: Sequence[str], until_seq: int | 
     engines : sequence of {"compiled", "reference"}
     until_seq : int, optional
         Stop after this many commands.
+    should_stop : callable, optional
+        Asked after every few commands; when true it ends there, with `interrupted`.
 
     Returns
     -------
@@ -609,6 +620,7 @@ def verify_journal(folder: str | Path, engines: Sequence[str], until_seq: int | 
     snapshots = {seq: read_digest(path) for seq, path in list_snapshots(folder)}
     differences: list[dict[str, Any]] = []
     count = compared = 0
+    interrupted = False
 
     def compare(logged: str) -> None:
         nonlocal compared
@@ -618,25 +630,37 @@ def verify_journal(folder: str | Path, engines: Sequence[str], until_seq: int | 
             if digest != logged:
                 differences.append({"seq": count, "engine": name, "logged": logged, "digest": digest})
 
+    def apply(rows: Rows) -> bool:
+        """Apply commands a few at a time, every engine the same ones; return whether somebody stops it."""
+        nonlocal count
+        size = VERIFIED if "reference" in exchanges else max(len(rows), 1)
+        for start in range(0, len(rows), size):
+            if should_stop and should_stop():
+                return True
+            piece = np.require(rows[start : start + size], requirements=["C", "W", "O"])
+            for exchange in exchanges.values():
+                exchange.engine.apply(piece)
+            count += len(piece)
+        return False
+
     for frame in log.frames():
-        if until_seq is not None and (count >= until_seq):
+        if interrupted or (until_seq is not None and count >= until_seq):
             break
         if frame.digest:
             compare(frame.digest)
         end = frame.first_seq + len(frame.rows)
         for stop in sorted({end, *(seq for seq in snapshots if frame.first_seq < seq < end)}):
             last = stop if until_seq is None else min(stop, until_seq)
-            rows = np.require(
-                frame.rows[count - frame.first_seq : last - frame.first_seq], requirements=["C", "W", "O"]
-            )
-            for exchange in exchanges.values():
-                exchange.engine.apply(rows)
-            count = max(count, last)
+            rows = frame.rows[count - frame.first_seq : last - frame.first_seq]
+            interrupted = apply(rows)
+            if interrupted:
+                break
             if count == stop and count in snapshots and len(rows):
                 compare(snapshots[count])
     digests = {exchange.digest() for exchange in exchanges.values()}
     return {
         "engines": list(engines),
+        "interrupted": interrupted,
         "commands": count,
         "digests": compared,
         "equal": not differences and len(digests) == 1,

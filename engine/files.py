@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, ClassVar, Self
 
 import msgspec
 import numpy as np
@@ -105,6 +105,20 @@ def _list_fields(form: type, path: str) -> list[str]:
     return [row.encode_name for node in nodes for row in getattr(node, "fields", ())]
 
 
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all; what stood there before stays until then.
+
+    Source: CLI-002.
+    """
+    target = Path(path)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 class Workplace:
     """A folder beside the target in which it is made; `put` renames what was made, leaving the block removes the rest.
 
@@ -125,6 +139,8 @@ class Workplace:
         If the target cannot be written.
     """
 
+    under_way: ClassVar[set["Workplace"]] = set()  # what a process that has to end at once removes first
+
     def __init__(self, target: str | Path, option: str, is_ours: Callable[[str], bool], what: str) -> None:
         self.target, self._option, self._is_ours, self._what = Path(target), option, is_ours, what
         self.part = self.target.with_name(f".{self.target.name}.{os.getpid()}.part")
@@ -144,6 +160,7 @@ class Workplace:
 
     def __enter__(self) -> Self:
         """Make the folder that is written to."""
+        Workplace.under_way.add(self)
         try:
             for parent in reversed(self.part.parents):
                 if not parent.exists():
@@ -164,6 +181,7 @@ class Workplace:
 
     def remove(self) -> None:
         """Remove the folder, and the parents made for it as far as they are empty."""
+        Workplace.under_way.discard(self)
         shutil.rmtree(self.part, ignore_errors=True)
         for parent in reversed(self._made):
             if parent.is_dir() and not any(parent.iterdir()):
@@ -312,6 +330,21 @@ def refuse_parquet(path: Path) -> Iterator[None]:
         raise DataError(path, None, None, f"expected a whole Parquet file: {reason}") from error
 
 
+@contextmanager
+def tell_disk() -> Iterator[None]:
+    """Raise OSError where polars cannot write: it holds a full disk for a mistake in the format, or panics over it.
+
+    Source: CLI-002.
+    """
+    import polars
+
+    try:
+        with catch_panic():
+            yield
+    except (PanicError, polars.exceptions.PolarsError) as error:
+        raise OSError(str(error).partition("\n")[0]) from error
+
+
 def check_parquet_rows(path: Path, most: int) -> None:
     """Raise DataError where a Parquet file says it has more rows than that.
 
@@ -340,7 +373,8 @@ class ParquetParts:
 
     def add(self, frame: Any) -> None:
         """Append a polars frame; all have the same columns."""
-        frame.write_parquet(self._folder / f"{self._count:06}.parquet")
+        with tell_disk():
+            frame.write_parquet(self._folder / f"{self._count:06}.parquet")
         self._count += 1
 
     def pack(self, target: Path, metadata: Mapping[str, str] | None = None) -> None:
@@ -348,5 +382,6 @@ class ParquetParts:
         import polars
 
         parts = polars.scan_parquet(self._folder / "*.parquet")
-        parts.sink_parquet(target, metadata=None if metadata is None else dict(metadata))
+        with tell_disk():
+            parts.sink_parquet(target, metadata=None if metadata is None else dict(metadata))
         shutil.rmtree(self._folder)

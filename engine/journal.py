@@ -1,14 +1,16 @@
-"""The command log: what an exchange was sent, framed, checksummed, and on disk when it says so (JRN-001 to JRN-006).
+"""The command log: what an exchange was sent, framed, checksummed, and on disk when it says so (JRN-001 to JRN-009).
 
 One file, `commands.log`: a header with the markets, then frames.  A frame is COMMAND records as they stand in memory,
 or a digest; its checksum covers everything but itself.  Beside it lie snapshots.  Nothing here knows an engine.
 """
 
+import errno
 import json
 import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any, BinaryIO, NamedTuple
@@ -36,6 +38,7 @@ COMMANDS, DIGEST = 1, 2
 FRAME_COMMANDS = 4_096  # at most in one frame: what a torn tail can cost is bounded
 HEADER_MOST = 1 << 26  # of the JSON: more is no journal of ours
 GROUP_BYTES = 1 << 20
+BUFFER_BYTES = 1 << 13
 GROUP_SECONDS = 0.05
 POLICIES = ("always", "group", "never")
 
@@ -76,7 +79,7 @@ class Journal:
     durable_seq : int
         So many commands survive a loss of power (with `never`: a crash of the process).
 
-    Source: JRN-001, JRN-002.
+    Source: JRN-001, JRN-002, JRN-007.
     """
 
     def __init__(self, folder: str | Path, markets: Sequence[Market], fsync: str = "group") -> None:
@@ -85,25 +88,30 @@ class Journal:
         header = json.dumps({"markets": msgspec.to_builtins(list(markets)), "command_bytes": COMMAND.itemsize}).encode()
         numbers = struct.pack("<II", FORMAT, len(header))
         crc = zlib.crc32(header, zlib.crc32(numbers))
+        is_new = not target.exists()
         try:
             target.mkdir(parents=True, exist_ok=True)
             # Under another name first: a log whose header is torn would be no log, and nobody could say why.
             part = target / f"{LOG}.{os.getpid()}.part"
-            with part.open("wb") as file:
-                file.write(START.pack(MAGIC, FORMAT, len(header), crc) + header)
-                file.flush()
-                os.fsync(file.fileno())
             try:
+                write_durably(part, START.pack(MAGIC, FORMAT, len(header), crc) + header)
                 os.link(part, target / LOG)
             finally:
-                part.unlink()
-            sync_folder(target)
-            self._begin(target, (target / LOG).open("ab"), 0, fsync)
+                part.unlink(missing_ok=True)
+            try:
+                sync_folder(target)
+            except OSError:
+                (target / LOG).unlink()  # a name that may be gone after a loss of power is no promise
+                raise
+            self._begin(target, 0, fsync)
         except FileExistsError as error:
             raise ConfigError(
                 f"journal: {target}: expected no journal here; recover it, or name another folder"
             ) from error
         except OSError as error:
+            if is_new:
+                with suppress(OSError):
+                    target.rmdir()
             raise ConfigError(f"journal: {target}: cannot be written: {error.strerror}") from error
 
     @classmethod
@@ -113,15 +121,17 @@ class Journal:
         check_policy(fsync)
         journal = cls.__new__(cls)
         try:
-            journal._begin(target, (target / LOG).open("ab"), seq, fsync)
+            journal._begin(target, seq, fsync)
         except OSError as error:
             raise ConfigError(f"journal: {target}: cannot be written: {error.strerror}") from error
         return journal
 
-    def _begin(self, folder: Path, file: BinaryIO, seq: int, fsync: str) -> None:
+    def _begin(self, folder: Path, seq: int, fsync: str) -> None:
         self.folder, self.fsync, self.seq, self.durable_seq = folder, fsync, seq, seq
-        self._file, self._waiting, self._since = file, 0, monotonic()
+        self._handle = os.open(folder / LOG, os.O_WRONLY | os.O_APPEND)
+        self._buffer, self._waiting, self._since = bytearray(), 0, monotonic()
         self._error: OSError | None = None
+        self._is_closed = False
 
     def append(self, rows: Rows) -> None:
         """Write commands that were applied; they are durable when `durable_seq` says so.
@@ -153,39 +163,48 @@ class Journal:
         """
         self.check()
         try:
-            self._file.flush()
+            self._drain()
             if self.fsync != "never":
-                os.fsync(self._file.fileno())
+                os.fsync(self._handle)
         except OSError as error:
             raise self._fail(error) from error
         self.durable_seq, self._waiting, self._since = self.seq, 0, monotonic()
 
     def close(self) -> None:
         """Commit and close; closing again does nothing."""
-        if self._file.closed:
+        if self._is_closed:
             return
         try:
             if self._error is None:
                 self.commit()
         finally:
-            try:
-                self._file.close()
-            except OSError as error:
-                self._error = error
+            self._is_closed = True
+            with suppress(OSError):  # what counts was said by commit
+                os.close(self._handle)
 
     def _write(self, data: bytes) -> None:
         self.check()
-        try:
-            if self._file.write(data) != len(data):
-                raise OSError("short write")
-        except OSError as error:
-            raise self._fail(error) from error
+        self._buffer += data
         self._waiting += len(data)
+        if len(self._buffer) >= BUFFER_BYTES:
+            try:
+                self._drain()
+            except OSError as error:
+                raise self._fail(error) from error
+
+    def _drain(self) -> None:
+        """Hand what is buffered to the operating system, which may take it in parts."""
+        left, self._buffer = memoryview(self._buffer), bytearray()
+        while len(left):
+            count = os.write(self._handle, left)
+            if count < 1:
+                raise OSError(errno.EIO, "nothing was written")
+            left = left[count:]
 
     @property
     def is_open(self) -> bool:
         """Whether it can be written to."""
-        return self._error is None and not self._file.closed
+        return self._error is None and not self._is_closed
 
     def check(self) -> None:
         """Raise JournalError if the disk refused something before."""
@@ -194,7 +213,8 @@ class Journal:
             raise JournalError(f"journal: {self.folder}: closed by an earlier error: {self._error.strerror}")
 
     def _fail(self, error: OSError) -> JournalError:
-        self._error = error
+        """Note the first refusal; what had not reached the system by then never will (JRN-007)."""
+        self._error, self._buffer = error, bytearray()
         return JournalError(
             f"journal: {self.folder}: {error.strerror or error}; {self.durable_seq} commands are safe, open it again"
         )
@@ -210,6 +230,14 @@ def build_frame(kind: int, seq: int, payload: bytes, count: int) -> bytes:
     """Return a frame as bytes."""
     header = struct.pack("<HHQQ", kind, count, seq, len(payload))
     return FRAME.pack(MARK, kind, count, zlib.crc32(payload, zlib.crc32(header)), seq, len(payload)) + payload
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file and bring its content to disk; its name is its folder's business (`sync_folder`)."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
@@ -345,7 +373,10 @@ class Log:
 
 
 def cut_tail(folder: str | Path, tail: Tail) -> None:
-    """Cut what stands behind the last sound frame, on disk."""
+    """Cut what stands behind the last sound frame, on disk.
+
+    Source: JRN-004, JRN-007.
+    """
     try:
         with (Path(folder) / LOG).open("r+b") as file:
             file.truncate(tail.offset)

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 
 from engine.errors import MESSAGE_MOST, DataError, EngineError
@@ -98,6 +99,7 @@ def _replace(name, at, *pairs):
 
 
 LONG = b"9" * 19  # above 2**63
+TWICE = b"3,1700000000003,1699999999998,102,0.5,created,bid\n"  # on its way, since it meets an ask
 FOUND = [
     ("bitstamp", 0, (b"\n3,", b"\n" + LONG + b","), "id within 64 bits"),
     ("bitstamp", 1, (b"\n6,", b"\n" + LONG + b","), "id within 64 bits"),
@@ -117,6 +119,12 @@ FOUND = [
     ("market", 0, (b'price_max = "250000"', b'price_max = "Infinity"'), "expected a finite number, got Infinity"),
     ("positions", 0, (b"anna", b"a" * 140_000), "field larger than"),
     ("population", 0, (b'"9000"', b'"' + b"9" * 60_000 + b'"'), "at most 100 digits"),
+    ("tardis", 4, (b"asks[1].price", b"asks[1.price"), "beside asks[1].amount"),
+    ("tardis", 4, (b"asks[1].price", b"asks[" + b"1" * 5_000 + b"].price"), "beside asks[1].amount"),
+    ("bybit", 2, (b'"ts":1700000000.5', b'"ts":.'), "BYBIT.jsonl:2"),
+    ("scenarios", 0, (b'"maker_fee": "0"', b'"maker_fee": "\\ud800"'), "surrogates"),
+    ("bitstamp", 0, (TWICE, TWICE + TWICE.replace(b"102", b"99")), "expected an id of no resting order, got 3"),
+    ("binance", 0, (b"1700000000002000000 ", b"%d " % ((1 << 63) - 1)), "local time"),  # once an endless loop
 ]
 
 
@@ -129,6 +137,33 @@ def test_what_was_found_is_refused(tmp_path, name, at, pair, said):
     told = TARGETS[name].check(tmp_path, _replace(name, at, pair))
     assert said in told
     assert len(told) < MESSAGE_MOST + 500
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("tick_size", "1e-400", "tick_size"),
+        ("price_max", "9" * 200, "price_max"),
+        ("lot_size", "-Infinity", "lot_size"),
+    ],
+)
+def test_a_tape_of_impossible_markets_is_refused(tmp_path, field, value, said):
+    """Source: FEED-070."""
+    meta = json.loads(samples.build_meta()[128:])
+    meta["markets"][0][field] = value
+    members = {"commands": samples.pack_array(samples.build_commands())}
+    members["meta"] = samples.pack_array(np.frombuffer(json.dumps(meta).encode(), np.uint8))
+    told = TARGETS["commands"].check(tmp_path, Sample("tape.npz", samples.pack_archive(**members)))
+    assert f"{said}: expected" in told
+
+
+def test_commands_of_no_market_are_counted(tmp_path):
+    """Source: FEED-070."""
+    commands = samples.build_commands()
+    commands["market"][:2] = -(1 << 15), 1
+    members = {"commands": samples.pack_array(commands), "meta": samples.build_meta()}
+    (tmp_path / "tape.npz").write_bytes(samples.pack_archive(**members))
+    assert inspect_tape(tmp_path / "tape.npz")["other_commands"] >= 2
 
 
 def _records(*changes):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from engine.codes import PRICE_MAX_LIMIT
 from engine.errors import DataError, explain_os
+from engine.files import write_whole
 from engine.layout import MESSAGE
 
 TICK = 0.005
@@ -160,7 +161,7 @@ def schedule(
 def write_dump(messages: Messages, path: str | Path) -> None:
     """Write the challenge's dump: a header of magic, version and count, then the records."""
     header = np.array([DUMP_MAGIC], "<u8").tobytes() + np.array([DUMP_VERSION, len(messages)], "<u4").tobytes()
-    Path(path).write_bytes(header + messages.tobytes())
+    write_whole(path, header + messages.tobytes())
 
 
 def read_dump(path: str | Path) -> Messages:

@@ -24,6 +24,7 @@ from engine.codes import OK
 from engine.compiled import Capacity, CompiledEngine
 from engine.contract import Market, Tier, build_setup
 from engine.errors import ConfigError, list_known
+from engine.files import write_whole
 from engine.kernels.match import run_messages
 from engine.layout import REPORT
 from engine.memory import count_book_bytes
@@ -165,5 +166,5 @@ def bench_matching(
         messages = read_dump(workload) if workload else make_workload(name, seed, count)
         figures, reports = bench_workload(messages, repeat)
         if canonical:
-            canonical.write_text(format_reports(reports), encoding="ascii")
+            write_whole(canonical, format_reports(reports).encode("ascii"))
         yield judge(figures, reports, name, seed, count)

@@ -63,6 +63,8 @@ def read_market(form: Form, options: Options) -> Market:
         return msgspec.convert(base | own, Market, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{options.file}:{form.line}: {explain_misfit(error, Market)}") from error
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{options.file}:{form.line}: {error}") from error
 
 
 def read_markets(form: Form, options: Options) -> list[Market]:

@@ -24,7 +24,7 @@ from engine.cli.doctor import add_doctor
 from engine.cli.explain import add_explain
 from engine.cli.fetch import add_fetch
 from engine.cli.fuzz import add_fuzz
-from engine.cli.interrupts import INTERRUPTED, Interrupts
+from engine.cli.interrupts import INTERRUPTED, Interrupts, Watch, compose_again, say_kept, tell_left
 from engine.cli.lab import add_lab
 from engine.cli.log import add_log
 from engine.cli.report import add_report
@@ -53,30 +53,52 @@ On it two thousand leveraged accounts, and an insurance fund; then the price fal
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
-    Source: CLI-002.
+    Source: CLI-002, CLI-003.
     """
     options = build_parser().parse_args(arguments)
+    options.given = list(sys.argv[1:] if arguments is None else arguments)
+    with Watch(options) as watch:
+        try:
+            return _run_verb(options)
+        except BaseException as error:
+            # a library written in Rust makes a panic of an interrupt, and we bad data of a panic
+            if not (watch.is_asked or isinstance(error, KeyboardInterrupt)):
+                return _tell_error(error)
+            print(f"perp: interrupted; {tell_left(options)}", file=sys.stderr)
+            return INTERRUPTED
+
+
+def _run_verb(options: argparse.Namespace) -> int:
     verb: Callable[[argparse.Namespace], int] = options.verb
-    try:
-        status = verb(options)
-        sys.stdout.flush()
-        return status
-    except EngineError as error:
+    status = verb(options)
+    sys.stdout.flush()
+    return status
+
+
+def _tell_error(error: BaseException) -> int:
+    """Say what went wrong in a line and return the exit status; what nobody expected is raised again."""
+    if isinstance(error, EngineError):
         print(f"perp: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return error.exit_status
-    except ImportError as error:
+    if isinstance(error, ImportError):
         print(f"perp: error: {' '.join(str(error).splitlines())}: perp doctor says what helps", file=sys.stderr)
         return MissingExtraError.exit_status
-    except KeyboardInterrupt:
-        print("perp: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read us has had enough; without this Python would complain once more while exiting.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        _drop_output()  # whoever read us has had enough
         return 0
-    except OSError as error:
+    if isinstance(error, OSError):
         print(f"perp: error: {error}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()
         return ConfigError.exit_status
+    raise error
+
+
+def _drop_output() -> None:
+    """Send what is still to be printed nowhere: Python would complain once more while exiting."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # ---------------------------------------------------------------- arguments
@@ -153,6 +175,7 @@ def _add_replay(verbs: Any) -> None:
     replay = verbs.add_parser("replay", help="run a recorded tape, with a population and a shock on top")
     _add_tape(replay)
     replay.add_argument("--journal", type=Path, metavar="DIR", help="write every command to a log there (perp verify)")
+    replay.add_argument("--resume", action="store_true", help="go on with the log of a run that was cut off (JRN-009)")
     _add_samples(replay)
     _add_output(replay)
     add_watch(replay)
@@ -223,9 +246,27 @@ class Progress:
 
 
 def run_replay(options: argparse.Namespace) -> int:
-    """`perp replay`."""
-    _finish(_execute(_read_plan(options), options), options)
-    return INTERRUPTED if options.interrupted else 0
+    """`perp replay`.
+
+    Source: CLI-004, JRN-009.
+    """
+    if options.resume and options.journal is None:
+        raise ConfigError("--resume: expected --journal DIR, the log that goes on")
+    if options.journal is not None:
+        options.left = f"the log in {options.journal} is kept; go on with: {compose_again(options, '--resume')}"
+    run = _execute(_read_plan(options), options)
+    _finish(run, options)
+    return _say_stopped(run, options) if options.interrupted else 0
+
+
+def _say_stopped(run: "Run", options: argparse.Namespace) -> int:
+    """Say what is kept of a run that was stopped, and how it goes on."""
+    kept = f"{run.summary['commands']:,} commands are done"
+    if run.folder:
+        kept += f", their run directory is {run.folder}"
+    if options.journal is None:
+        return say_kept(kept)
+    return say_kept(f"{kept}, their log is in {options.journal}", compose_again(options, "--resume"))
 
 
 def _read_plan(options: argparse.Namespace) -> "Plan":
@@ -258,6 +299,7 @@ def _read_plan(options: argparse.Namespace) -> "Plan":
         orders_max=options.orders_max,
         until_seq=options.until_seq,
         journal=getattr(options, "journal", None),
+        resume=getattr(options, "resume", False),
         sample_ns=getattr(options, "sample_s", 0),  # a comparison takes none
         inputs=inputs,
     )
@@ -301,7 +343,7 @@ def _execute(plan: "Plan", options: argparse.Namespace) -> "Run":
                 out=options.out,
                 events=options.events,
                 on_progress=progress,
-                should_stop=lambda: interrupts.is_asked,
+                should_stop=interrupts.should_stop,
                 watcher=watch,
             )
         if watch:
@@ -332,11 +374,14 @@ def _finish(run: "Run", options: argparse.Namespace) -> None:
 
 def run_demo(options: argparse.Namespace) -> int:
     """`perp demo`: the made-up market of `replay_data/synthetic_btc`, its crowd and its crash."""
+    from engine.files import write_whole
+
     folder = find_demo()
     options.tape, options.market = [folder], [folder / "market.toml"]
     options.population, options.shock = [folder / "population.toml"], folder / "shock.toml"
     options.fund, options.seed, options.until_seq, options.journal = [options.fund], None, None, None
     options.accounts_max = options.positions_max = options.orders_max = None
+    options.resume = False
     options.lenient, options.index = False, []
     if not options.json:
         print(DEMO_TEXT, flush=True)
@@ -344,15 +389,17 @@ def run_demo(options: argparse.Namespace) -> int:
     run = _execute(_read_plan(options), options)
     if is_new and options.out == DEMO_OUT:
         # Somebody's repository may be around us: what we leave in it is not for its history.
-        (options.out.parent / ".gitignore").write_text("*\n", encoding="utf-8")
+        write_whole(options.out.parent / ".gitignore", b"*\n")
     _finish(run, options)
+    if options.interrupted:
+        return _say_stopped(run, options)
     if run.folder:
         from engine.report.page import PAGE, write_page
 
         page = write_page([run.folder], run.folder / PAGE)
         if not options.json:
             print(f"report: {page}")
-    return INTERRUPTED if options.interrupted else 0
+    return 0
 
 
 # ---------------------------------------------------------------- the house
@@ -370,6 +417,7 @@ def _print_facts(facts: dict[str, Any], is_json: bool) -> int:
 def run_warm(options: argparse.Namespace) -> int:
     """`perp warm`."""
     _, before = find_kernels()
+    options.left = "what is compiled is kept; go on with: perp warm"
     if not before:
         print(f"perp: compiling the kernels, about {COMPILE_SECONDS} s ...", file=sys.stderr, flush=True)
     seconds = round(compile_kernels(), 3)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from engine.cli.interrupts import ANEW
 from engine.cli.warm import load_kernels
 from engine.errors import ConfigError, list_known
 
@@ -40,10 +41,11 @@ def run_attack(options: argparse.Namespace) -> int:
             raise ConfigError(f"--only: unknown '{name}', {list_known(name, file.forms)}")
     if options.engine != "reference":
         load_kernels()
-    found = []
+    found: list[dict[str, Any]] = []
     for name in file.forms:
         if options.only and name not in options.only:
             continue
+        options.left = f"{len(found):,} attacks were played, {ANEW}"
         found.append(describe_attack(file, name, options.policy or file.list_policies(name), options.engine))
         if not options.json:
             print(("\n" if len(found) > 1 else "") + compose_attack(found[-1]), end="", flush=True)

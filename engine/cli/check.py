@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.cli.arguments import USAGE
+from engine.cli.interrupts import ANEW
 from engine.cli.warm import load_kernels
 from engine.errors import list_known
 
@@ -47,6 +48,7 @@ def run_check(options: argparse.Namespace) -> int:
     results = []
     for result in file.play(chosen, options.engine):
         results.append(result)
+        options.left = f"{len(results):,} of {len(chosen):,} scenarios were played, {ANEW}"
         if not options.json:
             print(result, flush=True)
     summary = summarise(options.file, options.engine, results, len(file.forms) - len(chosen))

@@ -7,14 +7,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.cli.interrupts import Interrupts
+from engine.cli.interrupts import Interrupts, say_kept
 from engine.cli.warm import load_kernels
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from engine.twin import Fork, Policy, Twins
-
-INTERRUPTED = 130
 
 
 def add_compare(
@@ -68,7 +66,7 @@ def run_compare(options: argparse.Namespace) -> int:
     folder = nullcontext() if options.out is None else RunFolder(options.out, "none")
     with folder as opened, Interrupts() as interrupts:
         run = _simulate if options.sim else _replay
-        twins = run(options, policies, fork, lambda: interrupts.is_asked)
+        twins = run(options, policies, fork, interrupts.should_stop)
         page = compose_page(twins)
         written = None
         if opened:
@@ -80,7 +78,10 @@ def run_compare(options: argparse.Namespace) -> int:
         sys.stdout.write(page)
         if written:
             print(f"run directory: {written}")
-    return INTERRUPTED if twins.summary["interrupted"] else 0
+    if not twins.summary["interrupted"]:
+        return 0
+    where = f", in {written}" if written else ""
+    return say_kept(f"the policies are compared up to where it stopped{where}")
 
 
 def _replay(

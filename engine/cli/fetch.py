@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from engine.cli.arguments import positive
+from engine.cli.interrupts import compose_again
 
 if TYPE_CHECKING:
     from datetime import date
@@ -44,6 +45,7 @@ def add_fetch(verbs: Any) -> None:
     tardis.add_argument(
         "--retries", type=positive, metavar="N", help="failures in a row, without a byte more, to put up with (5)"
     )
+    tardis.add_argument("--resume", action="store_true", help="go on with what was cut off, as without it too")
     tardis.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     tardis.add_argument("--progress", action="store_true", help="show progress even where stderr is no terminal")
     tardis.set_defaults(verb=run_fetch_tardis)
@@ -107,11 +109,13 @@ def run_fetch_tardis(options: argparse.Namespace) -> int:
     """
     from engine.feeds.tardis import REPLAYED
     from engine.fetch import BASE_URL, KEY_VARIABLE, RETRIES, fetch_datasets, list_datasets
+    from engine.files import write_whole
 
     begun = perf_counter()
     is_new = not options.out.exists()
     transfer = Transfer(is_shown=options.progress or (sys.stderr.isatty() and not options.json))
     results = []
+    options.left = f"what came is kept in {options.out}; go on with: {compose_again(options)}"
     try:
         for result in fetch_datasets(
             list_datasets(options.exchange, options.symbols, options.days, options.types or REPLAYED),
@@ -130,7 +134,7 @@ def run_fetch_tardis(options: argparse.Namespace) -> int:
         transfer.clear()
         if is_new and options.out == FETCH_OUT and options.out.exists():
             # Somebody's repository may be around us: what we leave in it is not for its history.
-            (options.out / ".gitignore").write_text("*\n", encoding="utf-8")
+            write_whole(options.out / ".gitignore", b"*\n")
     summary = summarise(results, perf_counter() - begun)
     if options.json:
         print(json.dumps(summary, indent=2, ensure_ascii=False))

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from engine.cli.arguments import positive
-from engine.cli.interrupts import INTERRUPTED, Interrupts
+from engine.cli.interrupts import Interrupts, compose_again, say_kept
 from engine.cli.warm import load_kernels
 
 
@@ -19,6 +19,9 @@ def add_fuzz(verbs: Any) -> None:
     fuzz.add_argument("--steps", type=positive, default=20_000, metavar="M", help="commands (default %(default)s)")
     fuzz.add_argument(
         "--out", type=Path, default=Path("."), metavar="DIR", help="where a failing stream is kept (default: here)"
+    )
+    fuzz.add_argument(
+        "--resume", type=int, default=0, metavar="STREAM", help="begin with this stream: an interrupted run says which"
     )
     fuzz.add_argument("--replay", type=Path, metavar="FILE", help="play a kept stream again instead")
     fuzz.add_argument("--progress", action="store_true", help="show progress even where stderr is no terminal")
@@ -50,9 +53,10 @@ def run_fuzz(options: argparse.Namespace) -> int:
         found = fuzz(
             options.seed,
             options.steps,
+            first=options.resume,
             folder=options.out,
             on_progress=show if is_shown else None,
-            should_stop=lambda: interrupts.is_asked,
+            should_stop=interrupts.should_stop,
         )
     found["seconds"] = round(perf_counter() - started, 3)
     if is_shown:
@@ -71,4 +75,8 @@ def run_fuzz(options: argparse.Namespace) -> int:
             print("no difference between the engines, nothing the auditor or the invariants object to")
     if failure:
         return 1
-    return INTERRUPTED if found["interrupted"] else 0
+    if not found["interrupted"]:
+        return 0
+    rest = ("--steps", str(options.steps - found["steps"]), "--resume", str(options.resume + found["streams"]))
+    again = compose_again(options, *rest, without=("--steps", "--resume"))
+    return say_kept(f"{found['streams']:,} streams are done", again)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.cli.arguments import positive, seconds
-from engine.cli.interrupts import INTERRUPTED, Interrupts
+from engine.cli.interrupts import Interrupts, say_kept
 from engine.cli.warm import load_kernels
 from engine.cli.watch import add_watch, open_watch
 from engine.errors import ConfigError
@@ -111,7 +111,7 @@ def _run(config: Any, market: Any, options: argparse.Namespace, given: dict[str,
             keep_commands=opened is not None,
             on_events=opened.add_events if opened else None,
             sample_ns=options.sample_s,
-            should_stop=lambda: interrupts.is_asked,
+            should_stop=interrupts.should_stop,
             watcher=watch,
             **given,
         )
@@ -128,4 +128,7 @@ def _run(config: Any, market: Any, options: argparse.Namespace, given: dict[str,
         sys.stdout.write(report)
         if options.out:
             print(f"run directory: {written}")
-    return INTERRUPTED if done.summary["interrupted"] else 0
+    if not done.summary["interrupted"]:
+        return 0
+    where = f", their run directory is {written}" if options.out else ""
+    return say_kept(f"{done.summary['commands']:,} commands are done{where}")

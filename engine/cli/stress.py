@@ -11,10 +11,9 @@ from typing import Any
 
 import engine
 from engine.cli.arguments import positive
-from engine.cli.interrupts import Interrupts
+from engine.cli.interrupts import Interrupts, compose_again, say_kept
 from engine.errors import ConfigError
 
-INTERRUPTED = 130
 HALVINGS_MOST = 40
 
 
@@ -65,6 +64,7 @@ def _add_runs(parser: argparse.ArgumentParser, verb: Callable[[argparse.Namespac
     parser.add_argument("scenario", type=Path, metavar="FILE", help="scenario TOML")
     parser.add_argument("--seeds", type=positive, metavar="N", help="how many, from 0 (default: the file's)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="results; a run that was cut off goes on there")
+    parser.add_argument("--resume", action="store_true", help="go on in --out; refused where nothing was begun there")
     parser.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per core; 1: this one)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="a running Dask cluster instead, tcp://HOST:PORT")
     parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
@@ -267,12 +267,18 @@ def _run(
     verb = task.__name__
     header = {"task": verb, "digest": hash_scenario(scenario, version), "version": version, "search": search}
     described = describe_scenario(scenario)
-    with Store(options.out, header, described) as store, Interrupts() as interrupts:
-        complete = _work(options, task, cells, seeds, store, lambda: interrupts.is_asked)
+    if options.resume:
+        _check_resume(options.out)
+    with Store(options.out, header, described) as store:
+        missing = sum((cell.name, seed) not in store.rows for cell in cells for seed in seeds)
+        if options.out:
+            options.left = f"finished runs are kept in {options.out}; go on with: {compose_again(options, '--resume')}"
+        _prepare(options, missing)
+        with Interrupts() as interrupts:
+            complete = _work(options, task, cells, seeds, store, missing, interrupts)
         rows = [pick_rows(cell, seeds, store.rows) for cell in cells]
         if not any(rows):
-            print("perp: interrupted before the first run was done", file=sys.stderr)
-            return INTERRUPTED
+            return say_kept("no run was done")
         summary = {"schema": 1, **header, "seeds": len(seeds), "interrupted": not complete, **described}
         summary |= summarise(rows)
         page = compose(summary)
@@ -285,12 +291,37 @@ def _run(
         print(page, end="")
         if options.out:
             print(f"\nresults: {options.out / str(written)}")
-    return 0 if complete else INTERRUPTED
+    if complete:
+        return 0
+    kept = f"{sum(map(len, rows)):,} of {len(cells) * len(seeds):,} are done"
+    if options.out:
+        return say_kept(f"{kept}, in {options.out}", compose_again(options, "--resume"))
+    return say_kept(f"{kept} and printed; without --out")
+
+
+def _check_resume(folder: Path | None) -> None:
+    """Refuse to go on where nothing was begun (CLI-004)."""
+    from engine.sweep.store import SCENARIO
+
+    if folder is None:
+        raise ConfigError("--resume: expected --out DIR, where the results go on")
+    if not (folder / SCENARIO).exists():
+        raise ConfigError(f"--resume: {folder}: expected a run that was begun, found no {SCENARIO}")
 
 
 def _join(cell: Any, row: dict[str, Any]) -> dict[str, Any]:
     """Return a row of the results: the point it belongs to in front."""
     return {**cell.point, **row}
+
+
+def _prepare(options: argparse.Namespace, missing: int) -> None:
+    """Compile, before there are workers, which would all compile what is not compiled yet."""
+    from engine.cli.warm import load_kernels
+    from engine.sweep.executors import load_everything
+
+    if missing and options.scheduler is None:
+        load_kernels()
+        load_everything()
 
 
 def _work(
@@ -299,24 +330,19 @@ def _work(
     cells: list[Any],
     seeds: list[int],
     store: Any,
-    should_stop: Callable[[], bool],
+    missing: int,
+    interrupts: Interrupts,
 ) -> bool:
-    from engine.cli.warm import load_kernels
-    from engine.sweep.executors import load_everything, open_crew
+    from engine.sweep.executors import open_crew
     from engine.sweep.jobs import run_jobs
 
-    missing = sum((cell.name, seed) not in store.rows for cell in cells for seed in seeds)
     if not missing:
         return True
-    if options.scheduler is None:
-        # before there are workers, which would all compile what is not compiled yet
-        load_kernels()
-        load_everything()
     workers = min(options.workers or os.cpu_count() or 1, missing)
     progress = RunProgress() if options.progress or (sys.stderr.isatty() and not options.json) else None
     try:
-        with open_crew(workers, options.scheduler) as crew:
-            return run_jobs(task, cells, seeds, store, crew, on_progress=progress, should_stop=should_stop)
+        with open_crew(workers, options.scheduler, interrupts.break_off) as crew:
+            return run_jobs(task, cells, seeds, store, crew, on_progress=progress, should_stop=interrupts.should_stop)
     finally:
         if progress:
             progress.clear()

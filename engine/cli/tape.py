@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from engine.cli.interrupts import Interrupts, say_kept
 from engine.cli.warm import find_kernels, load_kernels
 
 FOUND = 1
@@ -69,21 +70,33 @@ def run_inspect(options: argparse.Namespace) -> int:
     """
     from engine.contract import build_setup, load_market
     from engine.feeds.inspect import inspect_tape
-    from engine.memory import BookMeter, describe_setup, describe_units, format_memory, format_units
+    from engine.memory import BookMeter, describe_setup, describe_units
 
     markets = [load_market(path) for path in options.market]
     _prepare()
     meter = BookMeter() if markets else None
-    facts = inspect_tape(options.tape, markets, is_strict=options.strict, meter=meter)
+    with Interrupts() as interrupts:
+        facts = inspect_tape(
+            options.tape, markets, is_strict=options.strict, meter=meter, should_stop=interrupts.should_stop
+        )
     memory: dict[str, Any] = describe_units()
     if meter is not None:
         memory = describe_setup(build_setup(markets)) | meter.describe()
     is_sound = not facts["faults"] and not facts["crossed"]
     if options.json:
         print(json.dumps({"schema": 1, **facts, "memory": memory}, indent=2))
-        return 0 if is_sound else FOUND
+    else:
+        _print_page(options, facts, memory, is_sound)
+    if facts["interrupted"]:
+        return say_kept(f"what is printed is of the first {facts['rows']:,} rows")
+    return 0 if is_sound else FOUND
+
+
+def _print_page(options: argparse.Namespace, facts: dict[str, Any], memory: dict[str, Any], is_sound: bool) -> None:
+    from engine.memory import format_memory, format_units
+
     lines = _describe(facts)
-    if meter is None:
+    if not options.market:
         lines.append(("memory of a replay", f"{format_units(memory)}; with --market more is known"))
     else:
         lines += [(name.replace("_", " "), text) for name, text in format_memory(memory).items()]
@@ -92,7 +105,6 @@ def run_inspect(options: argparse.Namespace) -> int:
     lines += [("", ""), ("next", f"perp replay {tape} {files}" + ("" if is_sound else " --lenient"))]
     for name, text in lines:
         print(f"{name:{NAME_WIDTH - 1}} {text}".rstrip())
-    return 0 if is_sound else FOUND
 
 
 def _prepare() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.cli.arguments import positive
+from engine.cli.interrupts import Interrupts, say_kept
 from engine.cli.warm import load_kernels
 
 ENGINES = {"compiled": ("compiled",), "reference": ("reference",), "both": ("compiled", "reference")}
@@ -27,10 +28,21 @@ def run_verify(options: argparse.Namespace) -> int:
 
     if options.engine != "reference":
         load_kernels()
-    found = verify_journal(options.folder, ENGINES[options.engine], options.until_seq)
+    with Interrupts() as interrupts:
+        found = verify_journal(
+            options.folder, ENGINES[options.engine], options.until_seq, should_stop=interrupts.should_stop
+        )
+    status = 0 if found["equal"] else 1
     if options.json:
         print(json.dumps({"schema": 1, **found}, indent=2))
-        return 0 if found["equal"] else 1
+    else:
+        _print_found(found)
+    if found["interrupted"] and not status:
+        return say_kept(f"{found['commands']:,} commands were replayed without a difference")
+    return status
+
+
+def _print_found(found: dict[str, Any]) -> None:
     print(f"{found['commands']:,} commands, {found['digests']} digests compared in {' and '.join(found['engines'])}")
     for row in found["differences"]:
         print(f"DIFFERS after command {row['seq']:,} in {row['engine']}: log {row['logged']}, state {row['digest']}")
@@ -38,4 +50,3 @@ def run_verify(options: argparse.Namespace) -> int:
         print(f"behind the last sound frame, from byte {found['tail_offset']}, stand {found['tail_bytes']} bytes more:")
         print(f"  {found['tail']}; opening the journal cuts them")
     print(f"digest {found['digest']}")
-    return 0 if found["equal"] else 1

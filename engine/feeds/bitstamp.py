@@ -137,10 +137,10 @@ class _Desk:
                 self._findings.report("reversed_local", error)
             self._heard_ns, self._ts_ns = heard_ns, max(self._ts_ns, heard_ns)
             self.book.begin(self._ts_ns, venue_ns)
-            if venue_ns != self._venue_ns and self._coming:
-                self._let_rest()
-            self._venue_ns = venue_ns
+            moves, self._venue_ns = venue_ns != self._venue_ns, venue_ns
             try:
+                if moves:
+                    self._let_rest()
                 self._apply(number, kind, side, price, qty)
             except ValueError as error:
                 drop_fault(self._findings, path, line, "id", error)
@@ -152,11 +152,11 @@ class _Desk:
 
     def _let_rest(self) -> None:
         """Let orders rest that are still there when the venue's clock has moved on; what they reach is stale."""
-        for number, order in self._coming.items():
+        coming, self._coming = self._coming, {}
+        for number, order in coming.items():
             self._findings.counts["stale_orders"] += self.book.drop_reached(order.side, order.price_tick)
             if order.qty_lot:
                 self.book.add(number, order.side, order.price_tick, order.qty_lot)
-        self._coming.clear()
 
     def _apply(self, number: int, kind: int, side: int, price: int, qty: int) -> None:
         resting = self.book.orders.get(number)

@@ -61,7 +61,7 @@ SIDES = {"Buy": 1, "Sell": -1, "buy": 1, "sell": -1, "B": 1, "A": -1}
 FIELD_STAMP = re.compile(rb'"(?:ts|time|T|timestamp)":\s*"?([\d.]+)')
 LINE_STAMP = re.compile(rb"([\d.TZ:-]+?):? [\[{]")
 BETWEEN = re.compile(r"[\[\],\s]*")
-RECEIVED = re.compile(rb'\{"t":"recv","conn":"([^"]*)","ts":([\d.]+),')
+RECEIVED = re.compile(rb'\{"t":"recv","conn":"([^"]*)","ts":(\d+(?:\.\d+)?),')
 CONNECTED = re.compile(rb"(\S+://\S+) (<->|<-|->) ([\d.]+)")
 
 

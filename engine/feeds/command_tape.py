@@ -30,8 +30,8 @@ from engine.codes import (
     ROW_MARK,
     ROW_TRADE,
 )
-from engine.contract import Market
-from engine.errors import DataError
+from engine.contract import Market, build_setup
+from engine.errors import ConfigError, DataError
 from engine.feeds.arrays import MAGIC, read_rows, read_text
 from engine.feeds.instruments import RATE_PER_ONE, Findings, Instruments
 from engine.feeds.merge import cut_chunks
@@ -94,6 +94,10 @@ def read_meta(path: Path) -> Meta:
         raise DataError(path, None, "meta", f"expected format and markets: {error}") from error
     if meta.format != FORMAT_NUMBER:
         raise DataError(path, None, "meta", f"expected format {FORMAT_NUMBER}, got {meta.format}")
+    try:
+        build_setup(meta.markets)
+    except ConfigError as error:
+        raise DataError(path, None, "markets", f"expected markets an exchange can have: {error}") from error
     return meta
 
 
@@ -199,7 +203,8 @@ class CommandTape:
     def _tell_rows(self) -> Iterator[Records]:
         fine = np.array([instrument.fine_per_tick for instrument in self.instruments], np.int64)
         for commands in self._read():
-            told = commands[(ROW_OF[commands["kind"]] != 0) & (commands["market"] < len(fine))]
+            places = commands["market"]
+            told = commands[(ROW_OF[commands["kind"]] != 0) & (places >= 0) & (places < len(fine))]
             self.findings.counts["other_commands"] += len(commands) - len(told)
             rows = np.zeros(len(told), RECORD)
             for name in ("ts_ns", "market", "side"):

@@ -1,6 +1,6 @@
 """What a recording holds and what is wrong with it, counted (FEED-011)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,7 @@ def inspect_tape(
     *,
     is_strict: bool = False,
     meter: BookMeter | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> Inspection:
     """Read a recording to its end and return what it holds and what is wrong with it.
 
@@ -108,6 +109,8 @@ def inspect_tape(
         best bid reaches its best ask (FEED-012).
     meter : BookMeter, optional
         Follows the books; with markets only, since without them a tape may be read again in other units.
+    should_stop : callable, optional
+        Asked after every block of rows; when true it ends there, with `interrupted`.
 
     Returns
     -------
@@ -123,7 +126,7 @@ def inspect_tape(
     while True:
         tape = open_feed(paths, markets, is_strict=is_strict, decimals=decimals)
         try:
-            return _inspect(tape, is_strict, meter)
+            return _inspect(tape, is_strict, meter, should_stop)
         except RescaleError as error:
             rescale(decimals, error, tape.files[0].path)
 
@@ -159,10 +162,12 @@ def _refuse_crossed(tape: Tape | CommandTape, ts_ns: int) -> None:
         raise DataError(tape.files[0].path, None, None, f"expected no crossed book, {symbol} is by {ts_ns} ns")
 
 
-def _inspect(tape: Tape | CommandTape, is_strict: bool, meter: BookMeter | None) -> Inspection:
+def _inspect(
+    tape: Tape | CommandTape, is_strict: bool, meter: BookMeter | None, should_stop: Callable[[], bool] | None
+) -> Inspection:
     blocks = tape.records()
     check = StampCheck(tape.instruments)
-    commands = 0
+    commands, interrupted = 0, False
     for rows in blocks:
         check.add(rows)
         told = tape.teller.tell(rows)
@@ -171,6 +176,9 @@ def _inspect(tape: Tape | CommandTape, is_strict: bool, meter: BookMeter | None)
             meter.add(told)
         if is_strict:
             _refuse_crossed(tape, check.last_ns)
+        interrupted = bool(should_stop and should_stop())
+        if interrupted:
+            break
     commands += len(tape.teller.finish())
     if is_strict:
         _refuse_crossed(tape, check.last_ns)
@@ -182,6 +190,7 @@ def _inspect(tape: Tape | CommandTape, is_strict: bool, meter: BookMeter | None)
     ]
     extra = {name: count for name, count in sorted(findings.counts.items()) if name not in ("gaps", "resets")}
     facts = {
+        "interrupted": interrupted,
         "rows": findings.rows.total(),
         "first_ns": check.first_ns,
         "last_ns": check.last_ns,

@@ -70,7 +70,8 @@ class Stream:
         taken = []
         while self.parts:
             part = self.parts[0]
-            cut = int(np.searchsorted(part["ts_ns"], bound_ns, side="left"))
+            # at the end of time everything is due, also what is stamped with it
+            cut = int(np.searchsorted(part["ts_ns"], bound_ns, side="left")) if bound_ns < NEVER_NS else len(part)
             if cut:
                 taken.append(part[:cut])
             if cut < len(part):

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from engine.feeds.draws import Draws, Ints, lognormal
 from engine.feeds.tardis_writer import HEADERS as TARDIS_HEADERS
+from engine.files import write_whole
 
 MODULE = "engine.feeds.synthetic"
 EXCHANGE = "synthetic"
@@ -323,7 +324,7 @@ def write_tape(request: Request, folder: Path) -> Path:
         files[f"{EXCHANGE}_{kind}_{date}_{request.symbol}.csv.gz"] = (content, compress(content))
     folder.mkdir(parents=True, exist_ok=True)
     for name, (_, packed) in files.items():
-        (folder / name).write_bytes(packed)
+        write_whole(folder / name, packed)
     options = " ".join(f"--{field.replace('_', '-')} {value}" for field, value in request._asdict().items())
     metadata = {
         "label": "synthetic: made up by a program, never traded",
@@ -332,7 +333,7 @@ def write_tape(request: Request, folder: Path) -> Path:
         "files": [_describe(name, *texts) for name, texts in sorted(files.items())],
     }
     path = folder / "metadata.json"
-    path.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+    write_whole(path, (json.dumps(metadata, indent=2) + "\n").encode())
     return path
 
 

@@ -7,6 +7,7 @@ snapshots.  What cannot be read exactly is refused, naming file, line and field.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
@@ -60,7 +61,7 @@ SCHEMAS: dict[str, tuple[str, ...]] = {
 # What a replay plays; the others are looked at.
 REPLAYED = ("trades", "incremental_book_L2", "derivative_ticker")
 RANKS = {kind: rank for rank, kind in enumerate(SCHEMAS)}
-LADDER = re.compile(r"(asks|bids)\[(\d+)\]\.(price|amount)")
+LADDER = re.compile(r"(asks|bids)\[(\d{1,6})\]\.(price|amount)")
 
 BOOK_SIDES = {"bid": 1, "ask": -1}
 # A trade without a taker's side (auctions, block trades) cannot say whose order it filled: it counts as off book.
@@ -74,7 +75,7 @@ def sniff(head: Head) -> TapeFile | None:
     Raises
     ------
     DataError
-        If it is empty, or its name promises a kind whose columns are not there.
+        If it is empty, its name promises a kind whose columns are not there, or a ladder lacks one.
     """
     path, lines = head.path, head.lines
     match = NAME.fullmatch(path.name)
@@ -98,6 +99,8 @@ def sniff(head: Head) -> TapeFile | None:
     if len(fields) != len(columns):
         raise DataError(path, 2, None, f"expected {len(columns)} fields, got {len(fields)}")
     row = dict(zip(columns, fields, strict=True))
+    if kind == "book_snapshot":
+        _check_ladder(path, columns)
     try:
         first = count_stamp(row["local_timestamp"])
     except ValueError as error:
@@ -242,6 +245,16 @@ def _convert_snapshots(block: Block, instrument: Instrument) -> Records:
     last = np.append(told["kind"][1:] == ROW_CLEAR, True)
     told["flags"] |= np.where(last, ENDS_MESSAGE, 0).astype(np.uint8)
     return told
+
+
+def _check_ladder(path: Path, columns: Sequence[str]) -> None:
+    """Raise DataError where a level of the ladder has a price and no amount, or the other way round."""
+    for name in columns:
+        if match := LADDER.fullmatch(name):
+            label, _, what = name.rpartition(".")
+            other = f"{label}.{'amount' if what == 'price' else 'price'}"
+            if other not in columns:
+                raise DataError(path, 1, other, f"expected this column beside {match[0]}")
 
 
 def _match_ladder(name: str) -> tuple[bool, int] | None:

@@ -14,7 +14,7 @@ import msgspec
 from engine import codes
 from engine.contract import Market, build_setup, convert_markets
 from engine.errors import DataError
-from engine.files import JSON_BYTES_MAX, read_text
+from engine.files import JSON_BYTES_MAX, read_text, write_whole
 from engine.fuzz.setups import make_markets
 from engine.fuzz.storm import Command, random_stream
 from engine.fuzz.twins import Twins
@@ -26,6 +26,7 @@ SEEDS_PER_RUN = 10**9  # a run's streams have seeds of their own
 SHRINK_SECONDS = 60.0
 FLOOD = 60  # commands
 Progress = Callable[[int, int], None]
+Stop = Callable[[], bool]
 
 
 def build_stream(seed: int) -> tuple[list[Market], list[Command]]:
@@ -56,13 +57,20 @@ def _make_flood(dice: random.Random, here: Command, before: Sequence[Command]) -
     return flood
 
 
-def play(markets: Sequence[Market], commands: Sequence[Command], forks: random.Random | None = None) -> Counter[str]:
+def play(
+    markets: Sequence[Market],
+    commands: Sequence[Command],
+    forks: random.Random | None = None,
+    should_stop: Stop | None = None,
+) -> Counter[str]:
     """Play commands through both engines and return the kinds of events they made.
 
     Raises
     ------
     Exception
         Whatever goes wrong: a difference (InvariantError), or an error of either engine.
+    KeyboardInterrupt
+        If `should_stop`, asked after every command, says so.
 
     Source: FUZZ-002.
     """
@@ -71,19 +79,32 @@ def play(markets: Sequence[Market], commands: Sequence[Command], forks: random.R
         twins.apply(command)
         if forks is not None and forks.random() < 0.005:
             twins.fork()
+        if should_stop and should_stop():
+            raise KeyboardInterrupt
     return twins.kinds
 
 
-def shrink(markets: Sequence[Market], commands: Sequence[Command], seconds: float = SHRINK_SECONDS) -> list[Command]:
+def shrink(
+    markets: Sequence[Market],
+    commands: Sequence[Command],
+    seconds: float = SHRINK_SECONDS,
+    should_stop: Stop | None = None,
+) -> list[Command]:
     """Return fewer commands that fail in the same way: parts are left out as long as what is left still fails.
+
+    Who stops it gets as few as were found until then.
 
     Source: FUZZ-003.
     """
     wanted = _fail(markets, commands)
     kept, size, ends = list(commands), max(len(commands) // 2, 1), monotonic() + seconds
-    while monotonic() < ends:
+
+    def is_over() -> bool:
+        return monotonic() >= ends or bool(should_stop and should_stop())
+
+    while not is_over():
         start, is_smaller = 0, False
-        while start < len(kept) and monotonic() < ends:
+        while start < len(kept) and not is_over():
             rest = kept[:start] + kept[start + size :]
             if rest and _fail(markets, rest) == wanted:
                 kept, is_smaller = rest, True
@@ -107,9 +128,10 @@ def fuzz(
     seed: int,
     steps: int,
     *,
+    first: int = 0,
     folder: str | Path = ".",
     on_progress: Progress | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop | None = None,
 ) -> dict[str, Any]:
     """Play streams until so many commands are done or one fails.
 
@@ -119,12 +141,14 @@ def fuzz(
         Of the run: the same seed plays the same streams.
     steps : int
         Commands at least.
+    first : int
+        Number of the stream to begin with: where a run was interrupted, `first` plus its `streams`.
     folder : path
         Where a failing stream is written.
     on_progress : callable, optional
         Called with the commands done and the number of the stream.
     should_stop : callable, optional
-        Asked after every stream.
+        Asked after every command; the stream under way then does not count.
 
     Returns
     -------
@@ -138,23 +162,24 @@ def fuzz(
     failure = None
     interrupted = False
     while done < steps:
-        number = seed * SEEDS_PER_RUN + streams
+        number = seed * SEEDS_PER_RUN + first + streams
         markets, commands = build_stream(number)
         commands = commands[: steps - done]
         try:
-            kinds.update(play(markets, commands, random.Random(number)))
+            kinds.update(play(markets, commands, random.Random(number), should_stop))
+        except KeyboardInterrupt:
+            interrupted = True
+            break
         except Exception as error:
-            failure = _keep(Path(folder), number, markets, commands, error)
+            failure = _keep(Path(folder), number, markets, commands, error, should_stop)
             break
         done += len(commands)
         streams += 1
         if on_progress:
             on_progress(done, streams)
-        if should_stop and should_stop():
-            interrupted = True
-            break
     return {
         "seed": seed,
+        "first": first,
         "steps": done,
         "streams": streams,
         "interrupted": interrupted,
@@ -164,24 +189,34 @@ def fuzz(
 
 
 def _keep(
-    folder: Path, number: int, markets: Sequence[Market], commands: Sequence[Command], error: Exception
+    folder: Path,
+    number: int,
+    markets: Sequence[Market],
+    commands: Sequence[Command],
+    error: Exception,
+    should_stop: Stop | None,
 ) -> dict[str, Any]:
-    """Shrink a failing stream, write it, and return what to say of it."""
-    if _fail(markets, commands) is None:
-        few = list(commands)  # it fails only after a fork
-    else:
-        few = shrink(markets, commands)
+    """Write a failing stream, shrink it, write it again, and return what to say of it."""
     path = folder / f"fuzz-{number}.json"
-    text = {
-        "format": FORMAT,
-        "stream": number,
-        "error": f"{type(error).__name__}: {error}",
-        "markets": msgspec.to_builtins(list(markets)),
-        "commands": [{name: value for name, value in asdict(command).items() if value} for command in few],
-    }
+    what = f"{type(error).__name__}: {error}"
+
+    def write(kept: Sequence[Command]) -> None:
+        text = {
+            "format": FORMAT,
+            "stream": number,
+            "error": what,
+            "markets": msgspec.to_builtins(list(markets)),
+            "commands": [{name: value for name, value in asdict(command).items() if value} for command in kept],
+        }
+        write_whole(path, (json.dumps(text, indent=1) + "\n").encode())
+
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
-    return {"file": str(path), "stream": number, "commands": len(few), "of": len(commands), "error": text["error"]}
+    few = list(commands)
+    write(few)  # shrinking takes a minute, and may be interrupted twice
+    if _fail(markets, commands) is not None:  # else it fails only after a fork
+        few = shrink(markets, commands, should_stop=should_stop)
+        write(few)
+    return {"file": str(path), "stream": number, "commands": len(few), "of": len(commands), "error": what}
 
 
 def replay_failure(path: str | Path) -> str:

@@ -258,8 +258,8 @@ def look_ahead(st, near, far):
     """Have the processor fetch what two commands to come will need.
 
     Of `far` its account and where its order id is looked up, of `near` that account's first position, as far as an
-    order needs it.  What is on its way at one time is limited: a cancel asks for no wallet, so that account 0's is fetched,
-    which is never far; a branch instead could not be foreseen.
+    order needs it.  What is on its way at one time is limited: a cancel asks for no wallet, so that account 0's is
+    fetched, which is never far; a branch instead could not be foreseen.
     """
     prefetch(st.idmap, home_of(far["order_id"], len(st.idmap)))
     room = np.uint64(len(st.accounts))

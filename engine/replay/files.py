@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from engine.codes import EVENT_NAMES
 from engine.errors import ConfigError, list_known
-from engine.files import ParquetParts, Workplace, require_polars, write_array, write_rows
+from engine.files import ParquetParts, Workplace, require_polars, tell_disk, write_array, write_rows
 from engine.layout import COMMAND, EVENT
 
 Rows = NDArray[np.void]
@@ -116,7 +116,8 @@ class RunFolder(Workplace):
         if self.events == "parquet":
             columns = {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names or ()}
             frame = require_polars("--events parquet").DataFrame({**columns, "symbol": names[rows["market"]]})
-            frame.write_parquet(self.part / "series.parquet")
+            with tell_disk():
+                frame.write_parquet(self.part / "series.parquet")
         else:
             np.savez_compressed(self.part / "series.npz", allow_pickle=False, series=rows, symbols=names)
 

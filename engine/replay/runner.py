@@ -27,6 +27,7 @@ from engine.feeds import AheadFeed, Feed, find_first_marks
 from engine.journal import LOG
 from engine.layout import COMMAND
 from engine.replay.files import LIQUIDATIONS, REPRODUCTION, RunFolder
+from engine.replay.past import LoggedPast
 from engine.replay.tally import Tally
 from engine.replay.timeline import Timeline
 from engine.report import compose_report, compose_verdict
@@ -42,9 +43,10 @@ SCHEMA = 1
 REPRODUCTION_FORMAT = 1
 SAMPLE_REST = (4_000, 3)  # commands, and commands per position, that cost forty times what a sample does
 CHUNK = 65_536  # commands between two checks of conservation
-# The reference engine takes long over a chunk; in smaller pieces it can show progress and be interrupted.
+# Between two pieces a run shows progress and can be stopped; what takes longer than it may comes in smaller ones.
 PIECES = {"compiled": CHUNK, "reference": 512}
 WATCHED = 4_096  # commands between two looks of somebody who watches, at most: some milliseconds
+PIECE_LEAST, PIECE_S = 16, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,9 @@ class Plan:
         Stop after this many commands.
     journal : path, optional
         Folder of a command log, begun anew: `Exchange.open` and `perp verify` read it (JRN-001).
+    resume : bool
+        Whether the log there is that of this run, cut off: the run is the same as without that, and the log goes on
+        where it ended (JRN-009).
     indexes : mapping
         As the feed was opened with (FEED-010); for the summary.
     lenient : bool
@@ -96,6 +101,7 @@ class Plan:
     orders_max: int | None = None
     until_seq: int | None = None
     journal: Path | None = None
+    resume: bool = False
     indexes: Mapping[str, str] = field(default_factory=dict)
     lenient: bool = False
     sample_ns: int | None = None
@@ -216,9 +222,12 @@ class Runner:
             raise ConfigError(f"--market: expected markets that settle in one asset, got {known}")
         limits = {name: getattr(plan, name) for name in Capacity._fields}
         capacity = Capacity(**{name: limit for name, limit in limits.items() if limit is not None})
-        self.tape: Feed = AheadFeed(plan.feed if plan.shock is None else BentFeed(plan.feed, plan.shock))
-        if plan.journal is None:
+        tape = plan.feed if plan.shock is None else BentFeed(plan.feed, plan.shock)
+        self.tape: Feed = AheadFeed(tape, self._stops_reading)
+        self.past: LoggedPast | None = None
+        if plan.journal is None or plan.resume:
             self.exchange = Exchange(plan.markets, engine=plan.engine, capacity=capacity)
+            self.past = LoggedPast(plan.journal, self.exchange) if plan.journal is not None else None
         elif (plan.journal / LOG).exists():
             raise ConfigError(f"--journal: {plan.journal}: expected a new folder, it holds a journal")
         else:
@@ -229,10 +238,12 @@ class Runner:
         self.timeline = Timeline(self.setup)
         self.names: dict[int, str] = {}  # account -> what the file of real positions calls it
         self.commands = self.taken = self.checks = 0
+        self.piece = self.piece_most = PIECES.get(plan.engine, CHUNK)
         self.first_ns = self.last_ns = 0
         self.interest: list[int] = []  # open interest after the opening, per market
         self.started = perf_counter()
         self.engine_seconds = 0.0
+        self.is_cut = False  # while a chunk was read
 
     def run(self) -> Run:
         """Run to the end, to an interrupt, or to a fault."""
@@ -244,7 +255,9 @@ class Runner:
     def _run(self) -> Run:
         interrupted = False
         try:
-            for number, chunk in enumerate(self.iter_commands()):
+            chunks = enumerate(self.iter_commands())
+            while not interrupted and (numbered := self._next_chunk(chunks)) is not None:
+                number, chunk = numbered
                 if number == 0:
                     self.tally.begin(self.first_ns)
                     if self.watcher:
@@ -253,8 +266,9 @@ class Runner:
                 if number == 0:
                     self.interest = [int(row[3]) for row in self.exchange.view().markets]
                     self.sampler.begin(self.first_ns)
-                if interrupted:
-                    break
+            interrupted = interrupted or self.is_cut
+            if self.past is not None and not interrupted:
+                self.past.refuse_rest()
         except InvariantError as error:
             raise self._save_fault(error) from error
         self.sampler.end(self.last_ns)
@@ -265,6 +279,20 @@ class Runner:
             self.folder.write_series(self.sampler.read_rows(), [market.symbol for market in self.plan.markets])
         folder = self.folder.finish(summary, compose_report(summary)) if self.folder else None
         return Run(summary, folder, self.exchange, self.sampler.read_rows())
+
+    def _stops_reading(self) -> bool:
+        """Return whether the wait for a chunk shall end; before the first command Ctrl-C needs no asking."""
+        return bool(self.commands and self.should_stop and self.should_stop())
+
+    def _next_chunk(self, chunks: Iterator[tuple[int, Commands]]) -> tuple[int, Commands] | None:
+        """Return the next chunk and its number, or None at the end, or where somebody stops while it is read."""
+        try:
+            return next(chunks, None)
+        except KeyboardInterrupt:
+            if not self.commands:  # nothing to keep
+                raise
+            self.is_cut = True
+            return None
 
     def iter_commands(self) -> Iterator[Commands]:
         """Yield the opening, then the tape; the same commands at every call."""
@@ -285,10 +313,14 @@ class Runner:
 
     def _apply(self, chunk: Commands) -> bool:
         """Apply one chunk and check what it made; return whether the run shall stop."""
-        stop = False
-        for piece in self._cut(chunk):
+        stop, start = False, 0
+        while start < len(chunk):
+            piece = self._cut(chunk[start : start + self.piece])
+            start += len(piece)
             self.taken = self.commands + len(piece)
+            begun = perf_counter()
             events = self._send(piece)
+            self.fit_piece(perf_counter() - begun)
             self.commands = self.taken
             self.last_ns = int(piece["ts_ns"][-1])
             self.tally.fold(events)
@@ -297,12 +329,12 @@ class Runner:
                 self.folder.add_events(events)
             if self.on_events:
                 self.on_events(piece, events)
+            stop = bool(self.should_stop and self.should_stop())
             if self.on_progress:
                 self.on_progress(self.commands, self.last_ns)
             if self.watcher:
                 self.watcher.look(self.commands, self.last_ns, events)
-            if self.should_stop and self.should_stop():
-                stop = True
+            if stop:
                 break
         view = self.exchange.view()
         check_state(view, self.setup)
@@ -310,17 +342,19 @@ class Runner:
         self.checks += 1
         return stop
 
-    def _cut(self, chunk: Commands) -> Iterator[Commands]:
-        """Yield a chunk in pieces."""
-        size = PIECES.get(self.plan.engine, CHUNK)
+    def _cut(self, piece: Commands) -> Commands:
+        """Return as much of a piece as somebody who watches is to see at once, or all of it."""
         if self.watcher:
-            size = min(size, WATCHED)
-        while len(chunk):
-            piece = chunk[:size]
-            if self.watcher:
-                piece = piece[: self.watcher.find_cut(piece["ts_ns"])]
-            yield piece
-            chunk = chunk[len(piece) :]
+            piece = piece[:WATCHED]
+            piece = piece[: self.watcher.find_cut(piece["ts_ns"])]
+        return piece
+
+    def fit_piece(self, seconds: float) -> None:
+        """Make the next piece as long as may be, by how long the last one took (CLI-003)."""
+        if seconds > PIECE_S:
+            self.piece = max(int(self.piece * PIECE_S / seconds), PIECE_LEAST)
+        elif seconds < PIECE_S / 2:
+            self.piece = min(2 * self.piece, self.piece_most)
 
     def _send(self, piece: Commands) -> NDArray[np.void]:
         """Apply commands, with a look at the market where a sample is due, and return their events."""
@@ -328,9 +362,14 @@ class Runner:
         while len(piece):
             cut = self.sampler.find_cut(piece["ts_ns"])
             part = piece[:cut]
+            if self.past is not None:
+                part = self.past.take(part)
+                cut = cut if cut is None or len(part) == cut else None
             begun = perf_counter()
             found.append(self.exchange.apply(part))
             self.engine_seconds += perf_counter() - begun
+            if self.past is not None and self.past.is_over():
+                self.past = None
             self.sampler.since += len(part)
             if cut is not None:
                 self.sampler.take(int(piece[cut]["ts_ns"]))

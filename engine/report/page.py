@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ConfigError
+from engine.files import write_whole
 from engine.report.markup import Canvas, embed_json, write_paragraph, write_table
 from engine.report.policies import compare_lab, read_lab
 from engine.report.sweeps import SweepView
@@ -200,11 +200,8 @@ def write_page(folders: Sequence[Path], out: Path, lab: Path | None = None) -> P
     Source: REP-001, CLI-002.
     """
     text = compose_page(folders, lab)
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, out)
+        write_whole(out, text.encode())
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise ConfigError(f"--out: {out}: cannot be written: {error.strerror}") from error
     return out

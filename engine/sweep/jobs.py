@@ -105,10 +105,16 @@ class _Run:
             self.executor = self.crew.open()
         self.submit(cell, seed)
 
-    def drop(self) -> None:
-        """Take back what no worker has begun."""
-        for future in [future for future in self.under_way if future.cancel()]:
-            del self.under_way[future]
+    def drop(self) -> Iterator[tuple[Cell, Row]]:
+        """Give up what is under way, and yield what was finished until then."""
+        done = [(job[0], future) for future, job in self.under_way.items() if future.done()]
+        for future in self.under_way:
+            future.cancel()
+        self.under_way.clear()
+        self.crew.give_up()
+        for cell, future in done:
+            if future.exception() is None and not isinstance(future.result(), Failure):
+                yield cell, future.result()
 
 
 def run_jobs(
@@ -130,7 +136,7 @@ def run_jobs(
     on_progress : callable, optional
         Called with how many jobs are done, of how many that were missing.
     should_stop : callable, optional
-        When true nothing more is begun; what is under way is finished and kept, on a cluster given up.
+        When true nothing more is begun, and what is under way is given up; what was finished is kept.
 
     Returns
     -------
@@ -150,18 +156,21 @@ def run_jobs(
     missing = [(cell, seed) for seed in seeds for cell in cells if (cell.name, seed) not in store.rows]
     if not missing:
         return True
-    run, begun, done, stopped = _Run(task, crew), 0, 0, False
-    while run.under_way or (begun < len(missing) and not stopped):
-        stopped = stopped or bool(should_stop and should_stop())
+    run, begun, done = _Run(task, crew), 0, 0
+    while run.under_way or begun < len(missing):
+        stopped = bool(should_stop and should_stop())
         room = 1 if crew.width == 1 else AHEAD * crew.width
         while not stopped and begun < len(missing) and len(run.under_way) < room:
-            run.submit(*missing[begun])
             begun += 1
-        if stopped:
-            run.drop()
-        for cell, row in run.take() if run.under_way else []:
+            try:
+                run.submit(*missing[begun - 1])
+            except KeyboardInterrupt:  # in this process: the run is broken off
+                stopped = True
+        for cell, row in run.drop() if stopped else run.take():
             store.add(cell.name, row)
             done += 1
             if on_progress:
                 on_progress(done, len(missing))
+        if stopped:
+            break
     return done == len(missing)

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from engine.errors import ConfigError, DataError
+from engine.files import write_whole
 from engine.sweep.measure import Row
 
 SCHEMA = 1
@@ -18,16 +19,6 @@ CSV, PARQUET = "results.csv", "results.parquet"
 PAGE = "report.html"  # what `perp report` puts there
 OURS = {SCENARIO, RUNS, SUMMARY, REPORT, CSV, PARQUET, PAGE}
 Key = tuple[str, int]  # cell, seed
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 class Store:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from decimal import Decimal
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +15,9 @@ from engine.audit import check_state
 from engine.contract import Market
 from engine.errors import ConfigError
 from engine.exchange import Exchange
-from engine.layout import COMMAND
+from engine.layout import COMMAND, EVENT
 from engine.replay import Plan
-from engine.replay.runner import Runner, hash_file
+from engine.replay.runner import PIECE_S, Runner, hash_file
 from engine.replay.tally import Tally
 from engine.report import compose_verdict
 from engine.scenario.simulated import SimulatedMarket
@@ -30,7 +31,7 @@ Rows = NDArray[np.void]
 Stop = Callable[[], bool]
 
 SCHEMA = 1
-PIECES = 512  # of the reference engine, between two looks at whether to stop
+STEPS = 16  # of a simulated market, at first, between two looks at whether to stop
 LARGEST = 10  # gains and losses in the summary
 BLOCKS = 64  # of a simulated market, between two copies to come back to
 
@@ -46,10 +47,7 @@ class Branch:
 
     def apply(self, rows: Rows) -> None:
         """Apply commands and fold their events."""
-        size = len(rows) if self.exchange.engine_name == "compiled" else PIECES
-        for start in range(0, len(rows), max(size, 1)):
-            piece = rows[start : start + size]
-            self.fold(len(piece), self.exchange.apply(piece))
+        self.fold(len(rows), self.exchange.apply(rows))
 
     def fold(self, commands: int, events: Rows) -> None:
         """Count what was applied."""
@@ -148,36 +146,63 @@ def compare_replay(
     Source: TWIN-004..TWIN-008, OWN-004.
     """
     check_engine(policies, plan.engine)
-    runner = Runner(plan)
+    runner = Runner(plan, should_stop=should_stop)
     trunk = Branch(runner.exchange, runner.tally)
     branches: list[Branch] = []
     place, last_ns, is_stopped = None, 0, False
-    for number, chunk in enumerate(runner.iter_commands()):
+    for number, chunk in enumerate(_read_on(runner, branches)):
         if number == 0:
             trunk.tally.begin(runner.first_ns)
         rest = chunk
         if not branches:
-            rest = _apply_trunk(trunk, chunk, fork, runner.first_ns)
+            rest = _apply_trunk(trunk, runner, chunk, fork, should_stop)
             if not len(rest):
                 trunk.check()
+                runner.commands = trunk.commands
                 _look_around(trunk, int(chunk["ts_ns"][-1]) if len(chunk) else 0, on_progress, should_stop)
                 continue
             place = Place(trunk.commands + 1, int(rest[0]["ts_ns"]))
-            branches = [trunk.fork(policy) for policy in policies]
+            branches.extend(trunk.fork(policy) for policy in policies)
+        for piece in _cut_pieces(runner, rest):
+            for branch in branches:
+                branch.apply(piece)
+            runner.commands, last_ns = branches[0].commands, int(piece[-1]["ts_ns"])
+            is_stopped = bool(should_stop and should_stop())
+            if on_progress:
+                on_progress(branches[0].commands, last_ns)
+            if is_stopped:
+                break
         for branch in branches:
-            branch.apply(rest)
             branch.check()
-        last_ns = int(chunk[-1]["ts_ns"])
-        if on_progress:
-            on_progress(trunk.commands + len(rest), last_ns)
-        if should_stop and should_stop():
-            is_stopped = True
+        if is_stopped:
             break
+    is_stopped = is_stopped or runner.is_cut
     if place is None:
         raise ConfigError(f"--fork-at {fork.text}: the tape has no such place in {trunk.commands:,} commands")
     facts: dict[str, Any] = {"first_ns": runner.first_ns, "last_ns": last_ns, "interrupted": is_stopped}
     facts["inputs"] = [{"role": role, "file": path.name, "sha256": hash_file(path)} for role, path in plan.inputs]
     return _compare(plan.markets, policies, branches, fork, place, facts, runner.names)
+
+
+def _read_on(runner: Runner, branches: Sequence[Branch]) -> Iterator[Rows]:
+    """Yield chunks; who is stopped while one is read keeps what the branches are, once there are any."""
+    try:
+        yield from runner.iter_commands()
+    except KeyboardInterrupt:
+        if not branches:
+            raise
+        runner.is_cut = True
+
+
+def _cut_pieces(runner: Runner, rows: Rows) -> Iterator[Rows]:
+    """Yield commands in pieces that take about as long as a stop may be waited for."""
+    start = 0
+    while start < len(rows):
+        piece = rows[start : start + runner.piece]
+        start += len(piece)
+        begun = perf_counter()
+        yield piece
+        runner.fit_piece(perf_counter() - begun)
 
 
 def _look_around(
@@ -190,25 +215,34 @@ def _look_around(
         raise KeyboardInterrupt
 
 
-def _apply_trunk(trunk: Branch, chunk: Rows, fork: Fork, first_ns: int) -> Rows:
+def _apply_trunk(trunk: Branch, runner: Runner, chunk: Rows, fork: Fork, should_stop: Stop | None) -> Rows:
     """Apply commands up to the fork, and return the others.
 
     An event says only afterwards where it was: the market then goes on from a copy.
     """
-    cut = fork.find_row(chunk, trunk.commands + 1, first_ns)
+
+    def apply(rows: Rows) -> Rows:
+        found = []
+        for piece in _cut_pieces(runner, rows):
+            found.append(trunk.exchange.apply(piece))
+            if should_stop and should_stop():
+                raise KeyboardInterrupt  # there is nothing to compare yet
+        return np.concatenate(found) if found else np.zeros(0, EVENT)
+
+    cut = fork.find_row(chunk, trunk.commands + 1, runner.first_ns)
     if fork.kind != "event":
         cut = len(chunk) if cut is None else cut
-        trunk.apply(chunk[:cut])
+        trunk.fold(cut, apply(chunk[:cut]))
         return chunk[cut:]
     before = trunk.exchange.copy()
-    events = trunk.exchange.apply(chunk)
+    events = apply(chunk)
     seq = fork.find_seq(events)
     if seq is None:
         trunk.fold(len(chunk), events)
         return chunk[:0]
     trunk.exchange = before
     cut = seq - trunk.commands - 1
-    trunk.apply(chunk[:cut])
+    trunk.fold(cut, apply(chunk[:cut]))
     return chunk[cut:]
 
 
@@ -251,13 +285,8 @@ def compare_simulation(
     assert begun is not None
     place = Place(trunk.commands + 1, first_ns + begun.step * int(begun.desk.desk[0]["step_ns"]))
     branches = [trunk.fork(policy) for policy in policies]
-    is_stopped = False
+    is_stopped = _advance_branches(branches, len(begun.desk.path), should_stop)
     for branch in branches:
-        for rows, found in _advance(branch):
-            branch.fold(len(rows), found)
-            if should_stop and should_stop():
-                is_stopped = True
-                break
         branch.check()
     last_ns = max(int(branch.exchange.view().clock[0][1]) for branch in branches)
     facts: dict[str, Any] = {"first_ns": first_ns, "last_ns": last_ns, "interrupted": is_stopped}
@@ -265,9 +294,20 @@ def compare_simulation(
     return _compare([market], policies, branches, fork, place, facts, {})
 
 
-def _advance(branch: Branch) -> Iterator[tuple[Rows, Rows]]:
-    assert branch.simulator is not None
-    return branch.simulator.advance(1 << 62)
+def _advance_branches(branches: Sequence[Branch], steps: int, should_stop: Stop | None) -> bool:
+    """Run simulated markets side by side to their end, or to a step that all have done; return whether it was that."""
+    markets = [branch.simulator for branch in branches if branch.simulator]
+    block = STEPS
+    while any(market.step < steps for market in markets):
+        if should_stop and should_stop():
+            return True
+        begun = perf_counter()
+        for branch, market in zip(branches, markets, strict=True):
+            for rows, events in market.advance(block):
+                branch.fold(len(rows), events)
+        seconds = perf_counter() - begun
+        block = max(int(block * PIECE_S / seconds), 1) if seconds > PIECE_S else 2 * block
+    return False
 
 
 def _advance_trunk(trunk: Branch, fork: Fork, first_ns: int, should_stop: Stop | None) -> None:
@@ -295,6 +335,7 @@ def _advance_trunk(trunk: Branch, fork: Fork, first_ns: int, should_stop: Stop |
         raise ConfigError(f"--fork-at {fork.text}: the market has no such place in {trunk.commands:,} commands")
     for rows, events in simulator.advance(target - simulator.step):
         trunk.fold(len(rows), events)
+        _look_around(trunk, first_ns, None, should_stop)
 
 
 def _compare(

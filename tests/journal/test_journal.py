@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from engine import Exchange, Market, commands
 from engine.cli import main
 from engine.codes import DEPOSIT, MARK, REJECTED
 from engine.contract import Tier
-from engine.errors import CapacityError, ConfigError, DataError, JournalError
+from engine.errors import CapacityError, ConfigError, DataError
 from engine.exchange import Capacity, verify_journal
 from engine.journal import COMMANDS, FRAME, FRAME_COMMANDS, LOG, Journal, Log, build_frame
 from engine.layout import COMMAND
@@ -58,6 +59,7 @@ def reopen(folder, **options):
     return exchange
 
 
+@cache
 def digest_after(count):
     exchange = Exchange(MARKETS)
     exchange.apply(make_rows(count))
@@ -216,51 +218,13 @@ def test_a_wrong_digest_is_no_prefix(tmp_path):
 # ---------------------------------------------------------------- a disk that refuses
 
 
-@pytest.mark.parametrize("call", ["fsync", "write", "short"])
-def test_a_failing_disk_loses_nothing_acknowledged(tmp_path, monkeypatch, call):
-    """JRN-002: the error says how many are safe, nothing is tried again, and so many are found."""
-    exchange = write(tmp_path, 30, fsync="always")
-    assert exchange.journal.durable_seq == 30
-
-    def refuse(*_):
-        raise OSError(28, "No space left on device")
-
-    if call == "fsync":
-        monkeypatch.setattr(os, "fsync", refuse)
-    else:
-        file = exchange.journal._file
-
-        class Refusing:
-            closed = False
-
-            def write(self, data):
-                if call == "write":
-                    refuse()
-                return file.write(data[: len(data) // 2])
-
-            def close(self):
-                file.close()
-
-        exchange.journal._file = Refusing()
-    with pytest.raises(JournalError, match="30 commands are safe") as caught:
-        exchange.apply(make_rows(5, 30))
-    assert caught.value.exit_status == 74
-    monkeypatch.undo()
-    with pytest.raises(JournalError, match="closed by an earlier error"):
-        exchange.apply(make_rows(5, 35))
-    exchange.close()
-    exchange.journal.close()
-    opened = reopen(tmp_path)
-    assert opened.recovery.commands in (30, 35)  # what was not acknowledged may be there or not
-    assert opened.digest() == digest_after(opened.recovery.commands)
-
-
 def test_a_full_disk_for_real(tmp_path):
     """JRN-002: a limit of the operating system on the size of a file, in a process of its own."""
     text = f"""
 import resource, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
-from tests.journal.test_journal import MARKETS, Exchange, JournalError, make_rows
+from engine.errors import JournalError
+from tests.journal.test_journal import MARKETS, Exchange, make_rows
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 exchange = Exchange.open({str(tmp_path)!r}, MARKETS, "reference", fsync="always")
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
