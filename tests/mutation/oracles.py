@@ -5,7 +5,6 @@ the reference engine and the auditor, which agree with the unharmed kernels on t
 those of `tests/mirror/test_mirror_streams.py`, the others those of `perp fuzz --seed 0`.
 """
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -132,6 +131,15 @@ class Collected:
     def __init__(self, take: Callable[[list[pytest.Item]], None]) -> None:
         self.take = take
 
+    def pytest_configure(self) -> None:
+        """Have hypothesis draw from a fixed seed, and not make smaller what fails."""
+        from hypothesis import HealthCheck, Phase, settings
+
+        phases = (Phase.explicit, Phase.generate)
+        fixed = settings(max_examples=15, deadline=None, derandomize=True, database=None, phases=phases)
+        settings.register_profile("mutation", fixed, suppress_health_check=list(HealthCheck))
+        settings.load_profile("mutation")
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Hand over."""
@@ -140,16 +148,7 @@ class Collected:
 
 
 def collect(paths: Sequence[str], take: Callable[[list[pytest.Item]], None]) -> None:
-    """Collect tests in this process and call `take` with them, inside pytest's session.
-
-    Whatever hypothesis draws is drawn from a fixed seed, and what fails is not made smaller.
-    """
-    from hypothesis import HealthCheck, Phase, settings
-
-    phases = [Phase.explicit, Phase.generate]
-    quick = {"max_examples": 15, "deadline": None, "derandomize": True, "database": None, "phases": phases}
-    settings.register_profile("mutation", suppress_health_check=list(HealthCheck), **quick)  # type: ignore[arg-type]
-    os.environ["HYPOTHESIS_PROFILE"] = "mutation"
+    """Collect tests in this process and call `take` with them, inside pytest's session."""
     off = [f"no:{name}" for name in ("timeout", "xdist", "benchmark", "terminal")]
     options = ["--capture=no", "-W", "error::RuntimeWarning", *(part for name in off for part in ("-p", name))]
     pytest.main([*options, *paths], plugins=[Collected(take)])
