@@ -149,6 +149,5 @@ class Collected:
 
 def collect(paths: Sequence[str], take: Callable[[list[pytest.Item]], None]) -> None:
     """Collect tests in this process and call `take` with them, inside pytest's session."""
-    off = [f"no:{name}" for name in ("timeout", "xdist", "benchmark", "terminal")]
-    options = ["--capture=no", "-W", "error::RuntimeWarning", *(part for name in off for part in ("-p", name))]
+    options = ["-qq", "--no-header", "--no-summary", "--capture=no", "-W", "error::RuntimeWarning", "-o", "timeout=0"]
     pytest.main([*options, *paths], plugins=[Collected(take)])
