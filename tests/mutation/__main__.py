@@ -21,7 +21,7 @@ from typing import Any
 os.environ["NUMBA_DISABLE_JIT"] = "1"  # before anything imports numba
 
 from tests.mutation.mutants import MODULES, PARTS, Mutant, list_mutants
-from tests.mutation.survivors import Survivors
+from tests.mutation.survivors import read_survivors
 
 TESTS = (
     *(
@@ -39,6 +39,7 @@ TESTS = (
             "stages",
             "streams",
             "tables",
+            "tight",
             "triggers",
         )
     ),
@@ -106,12 +107,12 @@ def write_report(
     folder: Path, rows: list[dict[str, Any]], options: argparse.Namespace, seconds: float, ready: float
 ) -> dict[str, Any]:
     """Write `mutation.json` and return it: what was asked for, what became of each mutant, sums by module."""
-    known = Survivors.read()
+    known = read_survivors()
     sums: dict[str, Counter[str]] = {}
     for row in rows:
         alive = row["result"] in ("survived", "not reached")
-        if alive and (row["where"], row["change"]) in known.reasons:
-            row["reason"] = known.reasons[row["where"], row["change"]]
+        if alive and (row["where"], row["change"]) in known:
+            row["reason"] = known[row["where"], row["change"]]
         sums.setdefault(row["where"].split(".")[0], Counter())["explained" if "reason" in row else row["result"]] += 1
     report = {
         "seed": options.seed,
@@ -153,6 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--seed", type=int, default=1, help="of the sample")
     add("--streams", type=int, default=160, metavar="N", help="streams, the 60 of the mirror tests first (160)")
     add("--effort", type=float, default=6.0, metavar="SECONDS", help="of streams and tests for a mutant (6)")
+    add("--cases", type=int, default=8, metavar="N", help="of one test with parameters (8)")
     add("--no-tests", action="store_true", help="streams alone")
     add("--again", type=Path, metavar="FILE", help="only what an earlier report has as a survivor")
     add("--list", action="store_true", help="say which mutants there are and end")
@@ -168,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         from tests.mutation.oracles import collect
 
-        collect(TESTS, lambda items: reports.append(run_mutants(mutants, items, options)))
+        collect(TESTS, options.cases, lambda items: reports.append(run_mutants(mutants, items, options)))
     if not reports:
         print("the tests could not be collected: run from the root of the checkout", file=sys.stderr)
         return 2

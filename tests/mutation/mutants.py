@@ -31,6 +31,8 @@ COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Eq: (ast.NotEq,),
     ast.NotEq: (ast.Eq,),
 }
+# Of whole numbers `x > 0` with 0 made -1 is `x >= 0` again, and so on: the step of the constant that says nothing new.
+SAME_STEP = {ast.Lt: 1, ast.GtE: 1, ast.Gt: -1, ast.LtE: -1}
 OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
@@ -42,6 +44,7 @@ OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
     ast.LShift: ast.RShift,
     ast.RShift: ast.LShift,
 }
+SIGNS = {"sign", "side"}
 NEIGHBOURS = {
     "min": "max",
     "max": "min",
@@ -98,6 +101,8 @@ def replace_node(node: ast.AST, parent: ast.AST) -> list[ast.AST]:
         return [ast.BoolOp(other(), values), *left, *_negate_condition(node, parent)]
     if isinstance(node, ast.BinOp):
         kind = OPERATORS.get(type(node.op))
+        if isinstance(node.op, ast.Mult) and any(getattr(part, "id", "") in SIGNS for part in (node.left, node.right)):
+            kind = ast.Add  # dividing by 1 or -1 is the same thing
         found: list[ast.AST] = [ast.BinOp(node.left, kind(), node.right)] if kind else []
         if isinstance(node.op, ast.FloorDiv):
             up = ast.BinOp(ast.UnaryOp(ast.USub(), node.left), node.op, node.right)
@@ -106,7 +111,7 @@ def replace_node(node: ast.AST, parent: ast.AST) -> list[ast.AST]:
     if isinstance(node, ast.UnaryOp):
         return [node.operand]
     if isinstance(node, ast.Constant):
-        return _replace_constant(node)
+        return _replace_constant(node, parent)
     if isinstance(node, ast.Call):
         return _replace_call(node) + _negate_condition(node, parent)
     if isinstance(node, ast.Name | ast.Subscript):
@@ -136,12 +141,14 @@ def _negate_condition(node: ast.expr, parent: ast.AST) -> list[ast.AST]:
     return [ast.UnaryOp(ast.Not(), node)] if is_condition else []
 
 
-def _replace_constant(node: ast.Constant) -> list[ast.AST]:
+def _replace_constant(node: ast.Constant, parent: ast.AST) -> list[ast.AST]:
     if isinstance(node.value, bool):
         return [ast.Constant(not node.value)]
-    if isinstance(node.value, int):
-        return [ast.Constant(node.value + 1), ast.Constant(node.value - 1)]
-    return []
+    if not isinstance(node.value, int):
+        return []
+    is_bound = isinstance(parent, ast.Compare) and parent.comparators[0] is node
+    same = SAME_STEP.get(type(parent.ops[0]), 0) if is_bound and isinstance(parent, ast.Compare) else 0
+    return [ast.Constant(node.value + step) for step in (1, -1) if step != same]
 
 
 def _replace_call(node: ast.Call) -> list[ast.AST]:

@@ -109,8 +109,6 @@ class Oracles:
         self.found.append(Oracle(name, process_time() - start, stream.differs))
 
     def _add_item(self, item: pytest.Item) -> None:
-        if item.name.startswith(LEFT_OUT):
-            return
         self._coverage.switch_context(str(len(self.found)))
         start = process_time()
         failed = run_item(item)
@@ -147,7 +145,16 @@ class Collected:
         return True
 
 
-def collect(paths: Sequence[str], take: Callable[[list[pytest.Item]], None]) -> None:
-    """Collect tests in this process and call `take` with them, inside pytest's session."""
+def thin_out(items: Sequence[pytest.Item], cases: int) -> list[pytest.Item]:
+    """Return of every test with parameters as many cases, evenly chosen; what is played as a stream is left out."""
+    families: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        families[item.nodeid.split("[")[0]].append(item)
+    kept = [family for name, family in families.items() if LEFT_OUT not in name]
+    return [item for family in kept for item in family[:: -(-len(family) // cases)]]
+
+
+def collect(paths: Sequence[str], cases: int, take: Callable[[list[pytest.Item]], None]) -> None:
+    """Collect tests in this process and call `take` with them, at most so many of each, inside pytest's session."""
     options = ["-qq", "--no-header", "--no-summary", "--capture=no", "-W", "error::RuntimeWarning", "-o", "timeout=0"]
-    pytest.main([*options, *paths], plugins=[Collected(take)])
+    pytest.main([*options, *paths], plugins=[Collected(lambda items: take(thin_out(items, cases)))])

@@ -1,36 +1,30 @@
 """The faults that make no difference, and why: `survivors.toml`.
 
-An entry names a function and one or more changes as the tool writes them, never a line: it holds until the function
-says something else there.
+An entry is a reason and, by function, the changes it holds for, as the tool writes them and without lines: it stands
+until the function says something else there.
 """
 
 import tomllib
 from pathlib import Path
-from typing import NamedTuple
 
 FILE = Path(__file__).with_name("survivors.toml")
 
 
-class Survivors(NamedTuple):
-    """Reasons by function and change."""
+def read_survivors(file: Path = FILE) -> dict[tuple[str, str], str]:
+    """Return reasons by function and change.
 
-    reasons: dict[tuple[str, str], str]
-
-    @classmethod
-    def read(cls, file: Path = FILE) -> "Survivors":
-        """Return what the file says.
-
-        Raises
-        ------
-        ValueError
-            If an entry lacks something or a change is in it twice.
-        """
-        reasons: dict[tuple[str, str], str] = {}
-        for entry in tomllib.loads(file.read_text(encoding="utf-8")).get("survivor", []):
-            if set(entry) != {"where", "changes", "reason"} or not entry["reason"].strip():
-                raise ValueError(f"{file.name}: expected where, changes and reason, got {entry}")
-            for change in entry["changes"]:
-                if (entry["where"], change) in reasons:
-                    raise ValueError(f"{file.name}: {entry['where']}: {change} is there twice")
-                reasons[entry["where"], change] = entry["reason"].strip()
-        return cls(reasons)
+    Raises
+    ------
+    ValueError
+        If an entry lacks something, or a change is there twice.
+    """
+    reasons: dict[tuple[str, str], str] = {}
+    for entry in tomllib.loads(file.read_text(encoding="utf-8")).get("survivor", []):
+        if set(entry) != {"reason", "changes"} or not entry["reason"].strip():
+            raise ValueError(f"{file.name}: expected reason and changes, got {entry}")
+        for where, changes in entry["changes"].items():
+            for change in changes:
+                if (where, change) in reasons:
+                    raise ValueError(f"{file.name}: {where}: {change} is there twice")
+                reasons[where, change] = entry["reason"].strip()
+    return reasons
