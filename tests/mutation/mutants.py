@@ -51,6 +51,7 @@ NEIGHBOURS = {
     "mul_div_floor": "mul_div_ceil",
     "mul_div_ceil": "mul_div_floor",
 }
+COMMUTE = {"mul_div_floor", "mul_div_ceil", "mul_mod"}  # in their first two arguments
 # Ask the processor to fetch something: no part of what a kernel does.
 WITHOUT_EFFECT = {"prefetch", "fetch_ahead", "fetch_next", "fetch_record"}
 NODES = (ast.stmt, ast.expr)  # the others are shared between places, or hold nothing to change
@@ -162,7 +163,7 @@ def _replace_call(node: ast.Call) -> list[ast.AST]:
         return found + list(node.args)
     if name in WITHOUT_EFFECT or name == "range":
         return found
-    for at in range(len(node.args) - 1):
+    for at in range(name in COMMUTE, len(node.args) - 1):
         one, two = node.args[at : at + 2]
         if all(isinstance(arg, ast.Name) and arg.id != "st" for arg in (one, two)):
             found.append(ast.Call(node.func, [*node.args[:at], two, one, *node.args[at + 2 :]], []))
@@ -232,7 +233,7 @@ def list_mutants(module: str, function: str = "") -> list[Mutant]:
     """Return the mutants of a module, in the order of its text; of one function if it is named."""
     found = []
     for name, tree in read_functions(module).items():
-        if function in ("", name):
+        if function in ("", name) and name not in WITHOUT_EFFECT:
             found += _list_function(module, name, tree)
     return sorted(found, key=lambda mutant: (mutant.first, mutant.node, mutant.variant))
 
