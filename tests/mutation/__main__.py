@@ -46,6 +46,7 @@ TESTS = (
     "tests/unit/test_kernels.py",
 )
 SHOW_EVERY = 20.0  # seconds
+ALIVE = ("survived", "not reached")
 
 
 def choose_mutants(options: argparse.Namespace) -> list[Mutant]:
@@ -54,7 +55,7 @@ def choose_mutants(options: argparse.Namespace) -> list[Mutant]:
     found = [mutant for module in modules for mutant in list_mutants(module, options.function)]
     if options.again:
         old = json.loads(options.again.read_text(encoding="utf-8"))["mutants"]
-        wanted = {(row["where"], row["change"]) for row in old if row["result"] in ("survived", "not reached")}
+        wanted = {(row["where"], row["change"]) for row in old if row["result"] in ALIVE}
         found = [mutant for mutant in found if (mutant.name, mutant.text) in wanted]
     if not options.limit or options.limit >= len(found):
         return found
@@ -110,7 +111,7 @@ def write_report(
     known = read_survivors()
     sums: dict[str, Counter[str]] = {}
     for row in rows:
-        alive = row["result"] in ("survived", "not reached")
+        alive = row["result"] in ALIVE
         if alive and (row["where"], row["change"]) in known:
             row["reason"] = known[row["where"], row["change"]]
         sums.setdefault(row["where"].split(".")[0], Counter())["explained" if "reason" in row else row["result"]] += 1
@@ -130,6 +131,11 @@ def write_report(
     return report
 
 
+def list_left(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the survivors that nobody has explained."""
+    return [row for row in report["mutants"] if row["result"] in ALIVE and "reason" not in row]
+
+
 def show_report(report: dict[str, Any]) -> list[str]:
     """Return the report as lines: a row per module, then every survivor nobody has explained."""
     heads = ("killed", "timed out", "explained", "survived", "not reached")
@@ -138,9 +144,7 @@ def show_report(report: dict[str, Any]) -> list[str]:
         lines.append(f"{name:<12}" + "".join(f"{counts.get(head, 0):>13}" for head in heads))
     total = sum((Counter(counts) for counts in report["modules"].values()), Counter())
     lines.append(f"{'all':<12}" + "".join(f"{total[head]:>13}" for head in heads))
-    for row in report["mutants"]:
-        if row["result"] in ("survived", "not reached") and "reason" not in row:
-            lines.append(f"{row['result']}: {row['where']}:{row['line']}: {row['change']}")
+    lines += [f"{row['result']}: {row['where']}:{row['line']}: {row['change']}" for row in list_left(report)]
     return lines
 
 
@@ -177,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines = show_report(reports[0])
     (options.out / "mutation.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
-    left = [row for row in reports[0]["mutants"] if row["result"] in ("survived", "not reached") and "reason" not in row]
+    left = [row for row in reports[0]["mutants"] if row["result"] in ALIVE and "reason" not in row]
     return 1 if left else 0
 
 

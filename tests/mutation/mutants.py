@@ -186,7 +186,9 @@ def is_open(function: ast.FunctionDef, node: ast.AST, parent: ast.AST) -> bool:
         names = [name.id for name in ast.walk(node.targets[0]) if isinstance(name, ast.Name)]
         if isinstance(node.targets[0], ast.Subscript):
             return True  # a field of the state
-        bound = [each.id for each in ast.walk(function) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)]
+        bound = [
+            each.id for each in ast.walk(function) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
+        ]
         bound += [each.arg for each in function.args.args]
         return any(bound.count(name) > 1 for name in names)
     return not isinstance(parent, ast.Subscript) or not isinstance(node, ast.Constant)

@@ -55,7 +55,7 @@ class Runner:
         gc.freeze()  # children share the pages
 
     def choose(self, mutant: Mutant) -> list[int]:
-        """Return whom to ask: first who noticed other faults of the function, then streams and tests, quickest first."""
+        """Return whom to ask: who noticed other faults of the function, then streams and tests, quickest first."""
         found = self.oracles.found
         able = self.oracles.find_reaching(mutant.module, mutant.first, mutant.last)
         room = {True: self.effort / 2, False: self.effort / 2}
