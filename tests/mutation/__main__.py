@@ -50,25 +50,26 @@ ALIVE = ("survived", "not reached")
 
 
 def choose_mutants(options: argparse.Namespace) -> list[Mutant]:
-    """Return the mutants that the options name: all, or a sample that has each function in it as evenly as it can."""
+    """Return the mutants that the options name: all, or a sample: one of every function, then a second of each, ...
+
+    So what was tried until an interrupt is a sample of all functions, too.
+    """
     modules = [name for chosen in options.module or PARTS for name in PARTS.get(chosen, (chosen,))]
     found = [mutant for module in modules for mutant in list_mutants(module, options.function)]
     if options.again:
         old = json.loads(options.again.read_text(encoding="utf-8"))["mutants"]
         wanted = {(row["where"], row["change"]) for row in old if row["result"] in ALIVE}
         found = [mutant for mutant in found if (mutant.name, mutant.text) in wanted]
-    if not options.limit or options.limit >= len(found):
+    if not options.limit:
         return found
-    dice = random.Random(options.seed)
-    dice.shuffle(found)
+    random.Random(options.seed).shuffle(found)
     places: Counter[str] = Counter()
-    turns = []  # a mutant of every function, then a second of each, and so on
+    turns = []
     for mutant in found:
         places[mutant.name] += 1
         turns.append((places[mutant.name], mutant))
     turns.sort(key=lambda turn: turn[0])
-    chosen = {mutant for _, mutant in turns[: options.limit]}
-    return [mutant for mutant in sorted(found) if mutant in chosen]
+    return [mutant for _, mutant in turns[: options.limit]]
 
 
 def run_mutants(mutants: Sequence[Mutant], items: Sequence[Any], options: argparse.Namespace) -> dict[str, Any]:
@@ -84,7 +85,10 @@ def run_mutants(mutants: Sequence[Mutant], items: Sequence[Any], options: argpar
     runner, rows = Runner(oracles, options.effort), []
     counts: Counter[str] = Counter()
     for mutant in mutants:
-        found = runner.try_mutant(mutant)
+        try:
+            found = runner.try_mutant(mutant)
+        except KeyboardInterrupt:
+            break
         counts[found.result] += 1
         rows.append(
             {
