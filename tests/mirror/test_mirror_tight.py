@@ -33,13 +33,13 @@ def read_rate(tiers, notional):
 
 
 def use_up(part, row, factor):
-    """Return at least what two ticks beyond its trigger a position has used of its domain's slack.
+    """Return at least what a tick beyond its trigger a position has used of its domain's slack.
 
     One of several counts its loss alone where the requirement falls with its value, with the rate where that rises.
     """
     kind, qty, _, unit, tiers = part
     side = 1 if qty > 0 else -1
-    far = max(row["price_tick"] - 2 * side, 1)
+    far = max(row["price_tick"] - side, 1)
     now, then = (triggers.ask_value(kind, price, qty, unit) for price in (row["mark"], far))
     rate = read_rate(tiers, abs(then)) if abs(then) > abs(now) else 0
     return now - then + 1 + -(-(now - then) * rate * factor // PPM)
@@ -56,7 +56,7 @@ def check_tight(engine):
         spare, slack = read_spare(engine, name), plain.spare_at(marks)
         rounding = max(-(-plain.need_ppm // PPM), 2) * count + 2
         if count == 1:
-            beyond = max(rows[0]["price_tick"] - 2 * rows[0]["hung"], 1)
+            beyond = max(rows[0]["price_tick"] - rows[0]["hung"], 1)
             assert plain.spare_at([beyond]) <= spare + rounding or beyond == 1, (name, rows, slack, spare)
         else:
             used = sum(use_up(part, row, factor) for part, row in zip(plain.parts, rows, strict=True))
@@ -67,7 +67,7 @@ def check_tight(engine):
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_triggers_are_close(seed):
-    """Two ticks beyond its trigger a single position is in need; several have used up their slack together.
+    """A tick beyond its trigger a single position is in need; several have used up their slack together.
 
     Up to an eighth of the slack is held back so that funding needs not hang them anew.
 

@@ -22,12 +22,13 @@ from engine.digest import compute_digest
 from engine.fuzz import build_stream
 from engine.fuzz.setups import make_setup
 from engine.fuzz.storm import pack_commands, random_stream
+from tests.mirror.streams import make_edge_stream
 from tests.mutation.mutants import KERNELS
 
-MIRROR_STREAMS, MIRROR_STEPS = 60, 150
+MIRROR_STREAMS, EDGE_STREAMS, MIRROR_STEPS = 60, 10, 150
 CHUNK = 10  # commands between two looks at the events
 SLOWEST = 1.0  # seconds of a test, its lines being counted; slower ones are left out
-LEFT_OUT = "test_random_streams"  # played as streams, without the reference engine
+LEFT_OUT = ("test_random_streams", "test_streams_at_an_edge")  # played as streams, without the reference engine
 
 
 class Oracle(NamedTuple):
@@ -65,6 +66,12 @@ def make_mirror_stream(seed: int) -> Stream:
     return Stream(setup, pack_commands(random_stream(seed, setup, MIRROR_STEPS)))
 
 
+def make_edge(kind: str, seed: int) -> Stream:
+    """Return a stream at an edge of the mirror tests."""
+    setup, commands = make_edge_stream(seed, kind)
+    return Stream(setup, pack_commands(commands))
+
+
 def make_fuzz_stream(number: int) -> Stream:
     """Return a stream of `perp fuzz --seed 0`."""
     markets, commands = build_stream(number)
@@ -92,6 +99,9 @@ class Oracles:
         self._coverage.start()
         for seed in range(min(MIRROR_STREAMS, streams)):
             self._add_stream(f"mirror stream {seed}", make_mirror_stream, seed)
+        for seed in range(min(EDGE_STREAMS, streams - MIRROR_STREAMS)):
+            self._add_stream(f"single stream {seed}", lambda seed: make_edge("single", seed), seed)
+            self._add_stream(f"fallen stream {seed}", lambda seed: make_edge("fall", seed), seed)
         for number in range(streams - MIRROR_STREAMS):
             self._add_stream(f"fuzz stream {number}", make_fuzz_stream, number)
         for item in items:
@@ -150,7 +160,7 @@ def thin_out(items: Sequence[pytest.Item], cases: int) -> list[pytest.Item]:
     families: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         families[item.nodeid.split("[")[0]].append(item)
-    kept = [family for name, family in families.items() if LEFT_OUT not in name]
+    kept = [family for name, family in families.items() if not name.endswith(LEFT_OUT)]
     return [item for family in kept for item in family[:: -(-len(family) // cases)]]
 
 
