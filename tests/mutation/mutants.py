@@ -165,7 +165,8 @@ def _replace_call(node: ast.Call) -> list[ast.AST]:
         return found
     for at in range(name in COMMUTE, len(node.args) - 1):
         one, two = node.args[at : at + 2]
-        if all(isinstance(arg, ast.Name) and arg.id != "st" for arg in (one, two)):
+        names = [arg.id for arg in (one, two) if isinstance(arg, ast.Name) and arg.id != "st"]
+        if len(set(names)) == 2:
             found.append(ast.Call(node.func, [*node.args[:at], two, one, *node.args[at + 2 :]], []))
     return found
 
