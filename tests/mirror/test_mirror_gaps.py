@@ -10,11 +10,14 @@ from engine.codes import BUY, HOUSE, SELL
 from engine.contract import Market, Tier, build_setup
 from engine.exchange import Capacity, CompiledEngine
 from tests.mirror import test_mirror_house as houses
+from tests.mirror import test_mirror_stages as stages
 from tests.mirror import test_mirror_tight as tight
 from tests.mirror import test_mirror_triggers as triggers
 from tests.mirror.adl_desk import Desk, rows_of
 from tests.mirror.streams import Command, pack_commands
 
+CASH_MARKETS = (("A", "USDT"), ("B", "BTC"))
+CROWD_LONGS = 60
 BUCKET_NS = 8 * 60 * 1_000_000_000  # a sixtieth of 8 hours
 
 
@@ -141,3 +144,136 @@ def test_who_comes_to_stand_in_the_queue_is_counted():
     events = desk.send(codes.SET_TIERS, amount_quote=1)
     assert rows_of(events, codes.LIQUIDATION_STARTED, "account") == [1, 3, 2]
     assert rows_of(events, codes.ADL_STARTED, "account", "count") == [(1, 2), (2, 2)]
+
+
+def test_a_leverage_below_a_billionth_counts_as_one():
+    """ADL-003: a lot that lost 100 in a domain of 100 thousand million: value over share floors to 0, and 1 divides."""
+    desk = Desk(price_max=Decimal(1000), open_interest_max=Decimal(1000))
+    for account, amount in ((1, 200_000_000_000), (2, 70_000_000_000), (3, 1_000)):
+        desk.bring(account, SELL, 1, 90, amount)
+    assert [row[0] for row in desk.queue()] == [3, 1, 2]
+
+
+def test_the_queue_is_built_anew_where_it_has_no_room():
+    """ADL-004: sixty longs sell five lots each to five shorts, one each, which ranks those anew three hundred times."""
+    lax, strict = (
+        (Tier(floor=Decimal(0), initial=Decimal("0.4"), maintenance=Decimal(rate)),) for rate in ("0.01", "0.3")
+    )
+    desk = Desk(tiers=lax, tier_tables=(strict,), default_leverage=2)
+    for maker in range(1, 6):
+        desk.bring(maker, SELL, 90, 130 + maker, 20_000)
+        order = {"account": maker, "side": BUY, "price_tick": 95, "qty_lot": 1}
+        for number in range(CROWD_LONGS):
+            desk.send(codes.PLACE, order_id=10 * number + maker, **order)
+    desk.bring(6, BUY, 5, 150, 5 * 50 + 10)  # bankrupt at 98: the fund, empty, pays nobody the rest to 95
+    for number in range(CROWD_LONGS):
+        desk.bring(10 + number, BUY, 5, 150, 5 * 50 + 40)
+    desk.bring(200, BUY, 5, 150, 5 * 50 + 120)  # nothing rests any more
+    events = desk.send(codes.SET_TIERS, amount_quote=1)
+    started = rows_of(events, codes.ADL_STARTED, "account", "count")
+    assert (started[0], started[-1]) == ((6, 5), (200, 5))
+
+
+# ---------------------------------------------------------------- stages
+
+
+def test_who_rests_again_wakes_by_market():
+    """STEP-003, STAGE-009: two isolated positions alike were left open; of those one command wakes market 0 is first."""
+    fields = {"gate": "insolvent", "changes": {"margin_mode": "isolated"}}
+    desk = stages.Desk(stages.make_market("A", **fields), stages.make_market("B", **fields))
+    for market in (1, 0):
+        desk.bring(1, BUY, 10, 100, 40, market)
+    events = desk.send(codes.CLOCK)
+    assert stages.only(events, "liquidation_started", "market") == [0, 1]
+
+
+def test_who_was_called_and_left_open_is_not_called_again():
+    """STEP-005, STAGE-009: called at 100, left open at 95 as nobody bids, well again at 99: not touched since."""
+    desk = stages.Desk(stages.make_market(gate="insolvent", changes={"margin_call": Decimal(2)}))
+    desk.bring(1, BUY, 10, 100, 90)
+    assert stages.names(desk.send(codes.MARK, price_tick=95)) == ["liquidation_started", "liquidation_ended"]
+    assert stages.names(desk.send(codes.MARK, price_tick=99)) == []
+    assert desk.twins.kinds["margin_call"] == 1
+
+
+@pytest.mark.parametrize(("rise", "is_filled"), [(0, True), (-1, False)])
+def test_the_fillable_limit_of_a_large_position(rise, is_filled):
+    """STAGE-006: 10 lots @ 1,000,000 ask 500,000 and have 250,000: a spread of half the weight is 25,000 a lot."""
+    sizes = {"initial_mark": Decimal(1_000_000), "price_max": Decimal(2_000_000), "order_max": Decimal(100)}
+    sizes["open_interest_max"] = Decimal(1_000)
+    desk = stages.Desk(stages.make_market(limit="fillable", spread=1, adjustment=1, changes=sizes))
+    desk.send(codes.FUND_DEPOSIT, amount_quote=10_000_000)
+    desk.level(BUY, 975_000 + rise, 10)
+    events = desk.bring(1, BUY, 10, 1_000_000, 250_000)
+    assert ("liquidation_fill" in stages.names(events)) == is_filled
+
+
+# ---------------------------------------------------------------- margin
+
+
+def test_what_a_flat_position_owes_is_owed_in_its_asset():
+    """MARGIN-001, CASH-003: 1 bought 10 at 100 and sold them at 90, not settled yet: 100 less in BTC, none in USDT."""
+    made = [houses.make_market(name, settlement="mark", settle=settle, fund=settle) for name, settle in CASH_MARKETS]
+    desk = houses.Desk(*made)
+    for market in range(2):
+        for account in (1, 2):
+            desk.send(codes.DEPOSIT, account=account, amount_quote=500, market=market)
+    for side, price in ((BUY, 100), (SELL, 90)):
+        desk.place(2, -side, 10, price, market=1)
+        desk.place(1, side, 10, price, market=1)
+        desk.place(2, -side, 10, 100, market=0)
+        desk.place(1, side, 10, 100, market=0)
+    for account in (1, 2):
+        for market in range(2):
+            measured = desk.fast.measure_margin(account, market)
+            assert measured == desk.plain.measure_margin(account, market)
+
+
+@pytest.mark.parametrize("price", [100, 99])
+def test_a_range_of_a_millionth_is_a_range(price):
+    """HOUSE-007: with any range at all the house sells no lower than the tick it rounds to; 0 alone is no limit."""
+    policy = {"backstop": "takeover", "unwind": "immediate", "unwind_range": "0.000001"}
+    desk = houses.Desk(houses.make_market(policy=policy))
+    desk.give(1, 10, 106, 100)
+    desk.mark(100)
+    desk.level(BUY, price, 10)
+    assert desk.house()[0] == (0 if price == 100 else 10)
+
+
+# ---------------------------------------------------------------- tables
+
+
+PAIRS = [
+    ("flat", "steep"),
+    ("steep", "flat"),
+    ("steep", "stairs"),
+    ("stairs", "five"),
+    ("lax", "five"),
+    ("five", "lax"),
+]
+
+
+@pytest.mark.parametrize("call", ["0", "1.5"])
+@pytest.mark.parametrize("kind", ["linear", "inverse"])
+@pytest.mark.parametrize("pair", PAIRS)
+def test_a_crowd_under_another_table(pair, kind, call):
+    """Positions of every size hang under one table, then another is in force: tick by tick who is in need is found.
+
+    Source: TIER-003, MARGIN-010, STATE-003.
+    """
+    tables = TABLES | {"five": ((0, "0.05"),), "lax": ((0, "0.005"),)}
+    first, other = (
+        tuple(Tier(floor=Decimal(at), initial=Decimal("0.4"), maintenance=Decimal(rate)) for at, rate in tables[name])
+        for name in pair
+    )
+    changes = {"kind": kind, "lot_size": Decimal(10_000 if kind == "inverse" else 1), "margin_call": Decimal(call)}
+    changes |= {"tiers": first, "tier_tables": (other, first), "default_leverage": 1}
+    desk = Desk(**changes)
+    rng = random.Random(f"{pair} {kind} {call}")
+    for account in range(1, 19):
+        qty = rng.choice((1, 2, 7, 19, 40, 90, 140))
+        desk.bring(account, rng.choice((BUY, SELL)), qty, 100, qty * rng.randint(8, 26) + rng.randint(0, qty))
+    for table, marks in ((1, range(101, 108)), (2, range(106, 99, -1)), (1, range(99, 89, -1))):
+        desk.send(codes.SET_TIERS, amount_quote=table)
+        for mark in marks:
+            desk.mark(mark)

@@ -32,6 +32,7 @@ TESTS = (
             "adl_prices",
             "adl_scores",
             "cash",
+            "gaps",
             "house",
             "house_stages",
             "inverse",
@@ -58,7 +59,8 @@ def choose_mutants(options: argparse.Namespace) -> list[Mutant]:
     found = [mutant for module in modules for mutant in list_mutants(module, options.function)]
     if options.again:
         old = json.loads(options.again.read_text(encoding="utf-8"))["mutants"]
-        wanted = {(row["where"], row["change"]) for row in old if row["result"] in ALIVE}
+        known = read_survivors()
+        wanted = {(row["where"], row["change"]) for row in old if row["result"] in ALIVE} - set(known)
         found = [mutant for mutant in found if (mutant.name, mutant.text) in wanted]
     if not options.limit:
         return found
@@ -164,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--effort", type=float, default=6.0, metavar="SECONDS", help="of streams and tests for a mutant (6)")
     add("--cases", type=int, default=8, metavar="N", help="of one test with parameters (8)")
     add("--no-tests", action="store_true", help="streams alone")
-    add("--again", type=Path, metavar="FILE", help="only what an earlier report has as a survivor")
+    add("--again", type=Path, metavar="FILE", help="only survivors of an earlier report that are not explained")
     add("--list", action="store_true", help="say which mutants there are and end")
     add("--out", type=Path, default=Path("runs") / "mutation", metavar="DIR", help="for mutation.json and .txt")
     options = parser.parse_args(arguments)

@@ -22,7 +22,6 @@ from engine.digest import compute_digest
 from engine.fuzz import build_stream
 from engine.fuzz.setups import make_setup
 from engine.fuzz.storm import pack_commands, random_stream
-from tests.mirror.streams import make_edge_stream
 from tests.mutation.mutants import KERNELS
 
 MIRROR_STREAMS, EDGE_STREAMS, MIRROR_STEPS = 60, 10, 150
@@ -68,6 +67,8 @@ def make_mirror_stream(seed: int) -> Stream:
 
 def make_edge(kind: str, seed: int) -> Stream:
     """Return a stream at an edge of the mirror tests."""
+    from tests.mirror.streams import make_edge_stream  # hypothesis, which pytest wants to import itself
+
     setup, commands = make_edge_stream(seed, kind)
     return Stream(setup, pack_commands(commands))
 
