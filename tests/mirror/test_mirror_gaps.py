@@ -178,7 +178,7 @@ def test_the_queue_is_built_anew_where_it_has_no_room():
 
 
 def test_who_rests_again_wakes_by_market():
-    """STEP-003, STAGE-009: two isolated positions alike were left open; of those one command wakes market 0 is first."""
+    """STEP-003, STAGE-009: two isolated positions alike were left open; one command wakes market 0 first."""
     fields = {"gate": "insolvent", "changes": {"margin_mode": "isolated"}}
     desk = stages.Desk(stages.make_market("A", **fields), stages.make_market("B", **fields))
     for market in (1, 0):
