@@ -17,6 +17,7 @@ from tests.mutation.mutants import Mutant, compile_mutant
 from tests.mutation.oracles import Oracles
 
 KILLED, TIMED_OUT, SURVIVED, NOT_REACHED = "killed", "timed out", "survived", "not reached"
+CONTROL_EVERY = 50  # mutants
 MEMORY_MOST = 8 << 30  # bytes of a child: a fault may fill memory for ever
 # An oracle hangs after so many times what it takes unharmed, and no less than so many seconds: of this process's own
 # time, so that a busy machine kills nobody.
@@ -50,6 +51,7 @@ class Runner:
 
     def __init__(self, oracles: Oracles, effort: float) -> None:
         self.oracles, self.effort = oracles, effort
+        self.tried = 0
         self.kills: dict[str, Counter[int]] = defaultdict(Counter)  # per function, who noticed faults of it
         gc.collect()
         gc.freeze()  # children share the pages
@@ -68,11 +70,30 @@ class Runner:
         return chosen
 
     def try_mutant(self, mutant: Mutant) -> Result:
-        """Ask in a child of this process, which is killed if it does not come back."""
+        """Put a fault in and ask whoever may notice.
+
+        Raises
+        ------
+        RuntimeError
+            If somebody notices now and then a fault that was not put in: then nothing here means anything.
+        """
         chosen = self.choose(mutant)
         if not chosen:
             return Result(mutant, NOT_REACHED, "", 0, 0.0)
+        self.tried += 1
+        if self.tried % CONTROL_EVERY == 1:
+            result, number, _ = self._ask_in_child(None, chosen)
+            if result != SURVIVED:
+                raise RuntimeError(f"{result} without a fault: {self.oracles.found[number].name}")
         start = perf_counter()
+        result, number, asked = self._ask_in_child(mutant, chosen)
+        if result == SURVIVED:
+            return Result(mutant, result, "", asked, perf_counter() - start)
+        self.kills[mutant.name][number] += 1
+        return Result(mutant, result, self.oracles.found[number].name, asked, perf_counter() - start)
+
+    def _ask_in_child(self, mutant: Mutant | None, chosen: Sequence[int]) -> tuple[str, int, int]:
+        """Return (result, who noticed, how many were asked) of a child, which is killed if it does not come back."""
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
@@ -88,18 +109,15 @@ class Runner:
         os.waitpid(child, 0)
         # no answer: it hung beyond the reach of a signal, or took the process with it
         result, place = answer.split(":") if answer else ((KILLED if ready else TIMED_OUT), "0")
-        number = chosen[int(place)]
-        if result != SURVIVED:
-            self.kills[mutant.name][number] += 1
-        by = "" if result == SURVIVED else self.oracles.found[number].name
-        return Result(mutant, result, by, int(place) + 1, perf_counter() - start)
+        return result, chosen[int(place)], int(place) + 1
 
-    def _ask(self, mutant: Mutant, chosen: Sequence[int], write: int) -> NoReturn:
+    def _ask(self, mutant: Mutant | None, chosen: Sequence[int], write: int) -> NoReturn:
         """Be the child: put the fault in, ask one after the other, write what came of it, end."""
         answer = f"{SURVIVED}:{len(chosen) - 1}"
         try:
             _prepare_child()
-            put_in(mutant)
+            if mutant:
+                put_in(mutant)
             for place, number in enumerate(chosen):
                 oracle = self.oracles.found[number]
                 verdict = _run_timed(oracle.run, max(AT_LEAST, PATIENCE * oracle.seconds))
