@@ -277,3 +277,27 @@ def test_a_crowd_under_another_table(pair, kind, call):
         desk.send(codes.SET_TIERS, amount_quote=table)
         for mark in marks:
             desk.mark(mark)
+
+
+# ---------------------------------------------------------------- at the bottom
+
+
+def test_a_derived_mark_may_be_one_tick():
+    """STEP-002: trades at 2 and then at 1 are the mark."""
+    desk = stages.Desk(stages.make_market(changes={"mark_model": "last"}))
+    for price in (2, 1):
+        desk.send(codes.PRINT, side=SELL, price_tick=price, qty_lot=1)
+        assert desk.twins.plain.view().markets[0][0] == price
+
+
+def test_a_position_that_cost_nothing_has_a_score():
+    """ADL-003, CASH-003: until the mark settles, 10 bought at 100 of which 5 were sold at 200 cost 0; 1 divides."""
+    desk = houses.Desk(houses.make_market(settlement="mark"))
+    for account in (1, 2):
+        desk.send(codes.DEPOSIT, account=account, amount_quote=5_000)
+    for side, qty, price in ((BUY, 10, 100), (SELL, 5, 200)):
+        desk.place(2, -side, qty, price)
+        desk.place(1, side, qty, price)
+    assert next(row[2:4] for row in desk.fast.view().positions.tolist() if row[0] == 1) == [5, 0]
+    for side in (BUY, SELL):
+        assert desk.fast.rank_side(0, side) == desk.plain.rank_side(0, side) != []
