@@ -6,6 +6,7 @@ from engine import codes
 from engine.contract import Setup, build_setup
 from engine.fuzz.setups import (
     LARGE,
+    agree,
     draw_inverse,
     draw_tables,
     give_portfolios,
@@ -120,8 +121,15 @@ def streams(draw, accounts=6, steps=60):
 
 
 def make_edge_stream(seed, kind, steps=150):
-    """Return a setup and a stream at one edge: "single" lots only, or prices that "fall" to a few ticks above 1."""
+    """Return a setup and a stream at an edge: "single" lots, prices that "fall" to a few ticks, an asset per market."""
     setup = make_setup(seed)
+    if kind == "assets":
+        markets = [
+            replace_market(market, settle=settle, fund=settle)
+            for market, settle in zip(make_markets(seed), ("BTC", "ETH", "USDT"), strict=False)
+        ]
+        setup = build_setup(agree(markets))
+        return setup, random_stream(seed, setup, steps)
     commands = random_stream(seed, setup, steps)
     if kind == "fall":
         markets = [replace_market(market, initial_mark=None) for market in make_markets(seed)]

@@ -4,10 +4,11 @@ import random
 from decimal import Decimal
 
 import pytest
+from msgspec import structs
 
 from engine import codes
 from engine.codes import BUY, HOUSE, SELL
-from engine.contract import Market, Tier, build_setup
+from engine.contract import AdlPolicy, Market, Tier, build_setup
 from engine.exchange import Capacity, CompiledEngine
 from tests.mirror import test_mirror_house as houses
 from tests.mirror import test_mirror_stages as stages
@@ -124,26 +125,27 @@ def test_a_deposit_opens_the_buckets_before_it_counts():
     assert desk.trigger() == (0, 1_800, 1_800)
 
 
-def test_who_comes_to_stand_in_the_queue_is_counted():
+@pytest.mark.parametrize("score", ["bitmex", "none"])
+def test_who_comes_to_stand_in_the_queue_is_counted(score):
     """A stricter table finds longs 1 and 2 and short 3 at once; 3 buys what 4 sells, and 4 is short from then on.
 
-    Long 1 is deleveraged against the shorts 5 and 3, long 2 against 5 and 4.
+    Long 1 is deleveraged against the shorts 5 and 3, long 2 against 4 and what 5 has left; 3 is flat by then.
 
     Source: ADL-002, ADL-004, EVT-001.
     """
     lax, strict = (
         (Tier(floor=Decimal(0), initial=Decimal("0.4"), maintenance=Decimal(rate)),) for rate in ("0.01", "0.3")
     )
-    desk = Desk(tiers=lax, tier_tables=(strict,), default_leverage=2)
+    desk = Desk(policy={"score": score}, tiers=lax, tier_tables=(strict,), default_leverage=2)
     desk.send(codes.DEPOSIT, account=4, amount_quote=1_000)
     desk.send(codes.PLACE, account=4, order_id=1, side=SELL, qty_lot=1, price_tick=100)
-    desk.bring(5, SELL, 10, 120, 1_000)
+    desk.bring(5, SELL, 10 if score == "bitmex" else 1, 120, 1_000)
     desk.bring(1, BUY, 1, 150, 52)
     desk.bring(2, BUY, 1, 150, 56)
     desk.bring(3, SELL, 1, 95, 9)
     events = desk.send(codes.SET_TIERS, amount_quote=1)
     assert rows_of(events, codes.LIQUIDATION_STARTED, "account") == [1, 3, 2]
-    assert rows_of(events, codes.ADL_STARTED, "account", "count") == [(1, 2), (2, 2)]
+    assert rows_of(events, codes.ADL_STARTED, "account", "count") == [(1, 2), (2, 2 if score == "bitmex" else 1)]
 
 
 def test_a_leverage_below_a_billionth_counts_as_one():
@@ -301,3 +303,88 @@ def test_a_position_that_cost_nothing_has_a_score():
     assert next(row[2:4] for row in desk.fast.view().positions.tolist() if row[0] == 1) == [5, 0]
     for side in (BUY, SELL):
         assert desk.fast.rank_side(0, side) == desk.plain.rank_side(0, side) != []
+
+
+# ---------------------------------------------------------------- two of a kind
+
+
+def test_a_victim_pays_no_more_than_its_wallet_has():
+    """ADL-007: short 2, isolated, 100 @ 100 with 20, closes 10 at 100: 2 are released, so of a fee of 3 it pays 2."""
+    tiers = (Tier(floor=Decimal(0), initial=Decimal("0.002"), maintenance=Decimal("0.0001")),)
+    desk = Desk(maker_fee=Decimal("0.003"), margin_mode="isolated", tiers=tiers, default_leverage=500)
+    desk.bring(2, SELL, 100, 100, 20)
+    assert desk.wallet(2) == 0
+    events = desk.bring(1, BUY, 10, 120, 200)
+    assert rows_of(events, codes.ADL_FILL, "other", "price_tick", "other_fee_quote") == [(2, 100, 2)]
+
+
+def test_an_isolated_position_is_watched_too():
+    """MARGIN-010: a mark in its favour may bring an isolated position its call (160 with 8 at twice 2.5 %)."""
+    tiers = (Tier(floor=Decimal(0), initial=Decimal("0.1"), maintenance=Decimal("0.025")),)
+    changes = {"margin_mode": "isolated", "initial_mark": Decimal(160), "margin_call": Decimal(2), "tiers": tiers}
+    desk = houses.Desk(houses.make_market(default_leverage=1, **changes))
+    desk.give(2, 1, 160, 900)
+    desk.give(1, 1, 160, 8)
+    desk.mark(161)
+    assert desk.kinds["margin_call"] == 1
+
+
+def test_who_is_watched_is_noted_once():
+    """MARGIN-010: hung anew four hundred times between two marks, a watched domain is one suspect."""
+    tiers = (Tier(floor=Decimal(0), initial=Decimal("0.1"), maintenance=Decimal("0.025")),)
+    changes = {"initial_mark": Decimal(160), "margin_call": Decimal(2), "tiers": tiers, "default_leverage": 1}
+    desk = houses.Desk(houses.make_market(**changes))
+    desk.give(1, 1, 160, 8)
+    for _ in range(200):
+        desk.send(codes.DEPOSIT, account=1, amount_quote=1)
+        desk.send(codes.FUNDING, amount_quote=1_000_000)  # rounds up to 1
+    assert not desk.kinds["margin_call"]
+    desk.mark(161)
+    assert desk.kinds["margin_call"] == 1
+
+
+def test_what_a_house_holds_counts_for_its_own_fund():
+    """ADL-019: a house's gain in one market keeps no fund of another from being held."""
+    made = [
+        structs.replace(
+            houses.make_market(name, policy={"backstop": "takeover"}, fund=name), adl=AdlPolicy(trigger="equity")
+        )
+        for name in "AB"
+    ]
+    desk = houses.Desk(*made)
+    for market in range(2):
+        desk.fund(10, market)
+    desk.give(1, 10, 100, 100, 1)
+    desk.mark(94, 1)
+    desk.mark(200, 1)  # the house gained 1100 in B
+    desk.give(2, 10, 106, 55)
+    desk.level(BUY, 98, 1)
+    desk.mark(99)
+    desk.mark(98)
+    for market in range(2):
+        assert desk.fast.read_trigger(market) == desk.plain.read_trigger(market)
+
+
+def test_a_wallet_is_that_of_the_markets_asset():
+    """ADL-010: of two assets each market's score divides by the wallet in its own."""
+    policy = AdlPolicy(score="binance")
+    made = [
+        structs.replace(houses.make_market(name, settle=settle, fund=settle), adl=policy)
+        for name, settle in CASH_MARKETS
+    ]
+    desk = houses.Desk(*made)
+    for account in range(1, 6):
+        for market in range(2):
+            desk.give(account, -account, 100 + 7 * account, 500 * account + 300 * market, market)
+    for market in range(2):
+        queue = desk.fast.rank_side(market, SELL)
+        assert queue == desk.plain.rank_side(market, SELL)
+        assert len({row[1] for row in queue}) == 5
+
+
+def test_a_rest_may_reach_the_end_of_time():
+    """WAKE-001: nine seconds from the last nanosecond there is are that nanosecond."""
+    desk = stages.Desk(stages.make_market(gate="insolvent", size="share", share=0.5, cooldown_s=9))
+    desk.ts_ns = (1 << 63) - 5
+    desk.bring(1, BUY, 10, 100, 40)
+    assert [row[3] for row in desk.resting()] == [(1 << 63) - 1]

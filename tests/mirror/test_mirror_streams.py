@@ -45,10 +45,10 @@ def test_streams_reach_everything():
     assert not missing, f"no stream reached {missing}"
 
 
-@pytest.mark.parametrize("kind", ["single", "fall"])
+@pytest.mark.parametrize("kind", ["single", "fall", "assets"])
 @pytest.mark.parametrize("seed", range(10))
 def test_streams_at_an_edge(seed, kind):
-    """The same where every quantity is a single lot, and where prices are a few ticks.
+    """The same where every quantity is a single lot, where prices are a few ticks, where every market has its asset.
 
     Source: STATE-003, NUM-001.
     """

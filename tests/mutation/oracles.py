@@ -103,6 +103,7 @@ class Oracles:
         for seed in range(min(EDGE_STREAMS, streams - MIRROR_STREAMS)):
             self._add_stream(f"single stream {seed}", lambda seed: make_edge("single", seed), seed)
             self._add_stream(f"fallen stream {seed}", lambda seed: make_edge("fall", seed), seed)
+            self._add_stream(f"assets stream {seed}", lambda seed: make_edge("assets", seed), seed)
         for number in range(streams - MIRROR_STREAMS):
             self._add_stream(f"fuzz stream {number}", make_fuzz_stream, number)
         for item in items:
