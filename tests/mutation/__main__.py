@@ -165,6 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--streams", type=int, default=160, metavar="N", help="streams, the 60 of the mirror tests first (160)")
     add("--effort", type=float, default=6.0, metavar="SECONDS", help="of streams and tests for a mutant (6)")
     add("--cases", type=int, default=8, metavar="N", help="of one test with parameters (8)")
+    add("--tests", nargs="+", default=TESTS, metavar="FILE", help="instead of the tests of these kernels")
     add("--no-tests", action="store_true", help="streams alone")
     add("--again", type=Path, metavar="FILE", help="only survivors of an earlier report that are not explained")
     add("--list", action="store_true", help="say which mutants there are and end")
@@ -180,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         from tests.mutation.oracles import collect
 
-        collect(TESTS, options.cases, lambda items: reports.append(run_mutants(mutants, items, options)))
+        collect(options.tests, options.cases, lambda items: reports.append(run_mutants(mutants, items, options)))
     if not reports:
         print("the tests could not be collected: run from the root of the checkout", file=sys.stderr)
         return 2
