@@ -14,7 +14,7 @@ from tests.mirror import test_mirror_house as houses
 from tests.mirror import test_mirror_stages as stages
 from tests.mirror import test_mirror_tight as tight
 from tests.mirror import test_mirror_triggers as triggers
-from tests.mirror.adl_desk import Desk, rows_of
+from tests.mirror.adl_desk import Desk, parts_of, rows_of
 from tests.mirror.streams import Command, pack_commands
 
 CASH_MARKETS = (("A", "USDT"), ("B", "BTC"))
@@ -29,11 +29,11 @@ TABLES = {
     "flat": ((0, "0.02"),),
     "steep": ((0, "0.01"), (2_000, "0.025"), (10_000, "0.1")),
     "stairs": ((0, "0.01"), (1_000, "0.02"), (3_000, "0.04"), (9_000, "0.3")),
-    "odd": ((0, "0.013337"),),
+    "low": ((0, "0.013"), (50, "0.033")),
 }
 
 
-@pytest.mark.parametrize("call", ["0", "1.25", "1.5"])
+@pytest.mark.parametrize("call", ["0", "1.25", "1.9"])
 @pytest.mark.parametrize("kind", ["linear", "inverse"])
 @pytest.mark.parametrize("table", TABLES)
 def test_single_positions_hang_at_their_price(table, kind, call):
@@ -245,14 +245,9 @@ def test_a_range_of_a_millionth_is_a_range(price):
 # ---------------------------------------------------------------- tables
 
 
-PAIRS = [
-    ("flat", "steep"),
-    ("steep", "flat"),
-    ("steep", "stairs"),
-    ("stairs", "five"),
-    ("lax", "five"),
-    ("five", "lax"),
-]
+OTHERS = {"five": ((0, "0.05"),), "lax": ((0, "0.005"),), "cliff": ((0, "0.01"), (9_000, "0.3"))}
+OTHERS["step"] = ((0, "0.01"), (1_000, "0.05"))
+PAIRS = [("flat", "steep"), ("steep", "stairs"), ("stairs", "five"), ("lax", "five"), ("cliff", "step")]
 
 
 @pytest.mark.parametrize("call", ["0", "1.5"])
@@ -263,19 +258,19 @@ def test_a_crowd_under_another_table(pair, kind, call):
 
     Source: TIER-003, MARGIN-010, STATE-003.
     """
-    tables = TABLES | {"five": ((0, "0.05"),), "lax": ((0, "0.005"),)}
-    first, other = (
+    tables = TABLES | OTHERS | {"strict": ((0, "0.08"),)}
+    first, other, strict = (
         tuple(Tier(floor=Decimal(at), initial=Decimal("0.4"), maintenance=Decimal(rate)) for at, rate in tables[name])
-        for name in pair
+        for name in (*pair, "strict")
     )
     changes = {"kind": kind, "lot_size": Decimal(10_000 if kind == "inverse" else 1), "margin_call": Decimal(call)}
-    changes |= {"tiers": first, "tier_tables": (other, first), "default_leverage": 1}
+    changes |= {"tiers": first, "tier_tables": (other, strict), "default_leverage": 1}
     desk = Desk(**changes)
     rng = random.Random(f"{pair} {kind} {call}")
-    for account in range(1, 19):
+    for account in range(1, 41):
         qty = rng.choice((1, 2, 7, 19, 40, 90, 140))
-        desk.bring(account, rng.choice((BUY, SELL)), qty, 100, qty * rng.randint(8, 26) + rng.randint(0, qty))
-    for table, marks in ((1, range(101, 108)), (2, range(106, 99, -1)), (1, range(99, 89, -1))):
+        desk.bring(account, rng.choice((BUY, SELL)), qty, 100, qty * rng.randint(9, 26) + rng.randint(0, qty))
+    for table, marks in ((1, range(101, 107)), (0, range(106, 99, -1)), (1, range(99, 94, -1)), (2, range(95, 101))):
         desk.send(codes.SET_TIERS, amount_quote=table)
         for mark in marks:
             desk.mark(mark)
@@ -357,12 +352,34 @@ def test_what_a_house_holds_counts_for_its_own_fund():
     desk.give(1, 10, 100, 100, 1)
     desk.mark(94, 1)
     desk.mark(200, 1)  # the house gained 1100 in B
-    desk.give(2, 10, 106, 55)
-    desk.level(BUY, 98, 1)
-    desk.mark(99)
-    desk.mark(98)
-    for market in range(2):
-        assert desk.fast.read_trigger(market) == desk.plain.read_trigger(market)
+    desk.level(BUY, 97, 10)
+    events = desk.give(2, 10, 106, 40)  # 20 below nothing: A's own 10 are held
+    assert houses.show(events, codes.FUND_DEBIT, "account") == []
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_lots_that_floors_leave_go_where_the_burden_is_least(seed):
+    """ADL-027, ADL-024: one at a time, and to the same one again if it still bears least."""
+    rng = random.Random(f"levels {seed}")
+    desk = Desk(policy={"allocation": "min_max"})
+    for account in range(1, 10):
+        desk.bring(account, SELL, rng.randint(5, 40), 100, rng.choice((100, 230, 900, 5_000)) + rng.randint(0, 200))
+    for account in range(20, 25):
+        lots = rng.randint(4, 30)
+        events = desk.bring(account, BUY, lots, 140, 40 * lots + rng.randint(-30 * lots, 4 * lots))
+        assert sum(parts_of(events).values()) > 0 or codes.HAIRCUT in events["kind"]
+
+
+def test_one_lot_on_the_edge_is_found_by_a_stricter_table():
+    """TIER-003: at the lowest mark a long hangs nowhere; the table that asks 5 of its 3 finds it all the same."""
+    lax, strict = (
+        (Tier(floor=Decimal(0), initial=Decimal("0.4"), maintenance=Decimal(rate)),) for rate in ("0.01", "0.05")
+    )
+    sizes = {"tick_size": Decimal(100), "price_max": Decimal(10_000)}
+    desk = Desk(price=1, tiers=lax, tier_tables=(strict,), default_leverage=2, **sizes)
+    desk.bring(1, BUY, 1, 1, 3)
+    events = desk.send(codes.SET_TIERS, amount_quote=1)
+    assert rows_of(events, codes.LIQUIDATION_STARTED, "account") == [1]
 
 
 def test_a_wallet_is_that_of_the_markets_asset():
