@@ -52,7 +52,7 @@ def test_single_positions_hang_at_their_price(table, kind, call):
     sent = []
     for account in range(1, CROWD):
         qty = rng.choice((1, 1, 2, 7, 19, 21, 40, 90, 140, 300))
-        amount = qty * rng.choice((3, 5, 12, 30, 46, 60, 90)) + rng.randint(0, qty)
+        amount = qty * rng.choice((3, 5, 12, 30, 46, 60, 90, 130, 180, 260)) + rng.randint(0, qty)
         if account % 3 == 0:
             sent.append(Command(kind=codes.SET_MARGIN_MODE, account=account, amount_quote=codes.ISOLATED))
         order = {"side": rng.choice((BUY, SELL)), "qty_lot": qty, "price_tick": 100, "amount_quote": amount}
@@ -245,9 +245,14 @@ def test_a_range_of_a_millionth_is_a_range(price):
 # ---------------------------------------------------------------- tables
 
 
-OTHERS = {"five": ((0, "0.05"),), "lax": ((0, "0.005"),), "cliff": ((0, "0.01"), (9_000, "0.3"))}
+OTHERS = {
+    "five": ((0, "0.05"),),
+    "fifth": ((0, "0.2"),),
+    "lax": ((0, "0.005"),),
+    "cliff": ((0, "0.01"), (9_000, "0.3")),
+}
 OTHERS["step"] = ((0, "0.01"), (1_000, "0.05"))
-PAIRS = [("flat", "steep"), ("steep", "stairs"), ("stairs", "five"), ("lax", "five"), ("cliff", "step")]
+PAIRS = [("flat", "steep"), ("steep", "stairs"), ("stairs", "five"), ("lax", "fifth"), ("cliff", "step")]
 
 
 @pytest.mark.parametrize("call", ["0", "1.5"])
@@ -267,9 +272,10 @@ def test_a_crowd_under_another_table(pair, kind, call):
     changes |= {"tiers": first, "tier_tables": (other, strict), "default_leverage": 1}
     desk = Desk(**changes)
     rng = random.Random(f"{pair} {kind} {call}")
+    most = 45 if "fifth" in pair else 26
     for account in range(1, 41):
         qty = rng.choice((1, 2, 7, 19, 40, 90, 140))
-        desk.bring(account, rng.choice((BUY, SELL)), qty, 100, qty * rng.randint(9, 26) + rng.randint(0, qty))
+        desk.bring(account, rng.choice((BUY, SELL)), qty, 100, qty * rng.randint(9, most) + rng.randint(0, qty))
     for table, marks in ((1, range(101, 107)), (0, range(106, 99, -1)), (1, range(99, 94, -1)), (2, range(95, 101))):
         desk.send(codes.SET_TIERS, amount_quote=table)
         for mark in marks:
