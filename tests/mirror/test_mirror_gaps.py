@@ -18,7 +18,6 @@ from tests.mirror.adl_desk import Desk, parts_of, rows_of
 from tests.mirror.streams import Command, pack_commands
 
 CASH_MARKETS = (("A", "USDT"), ("B", "BTC"))
-CROWD_LONGS = 60
 BUCKET_NS = 8 * 60 * 1_000_000_000  # a sixtieth of 8 hours
 
 
@@ -154,26 +153,6 @@ def test_a_leverage_below_a_billionth_counts_as_one():
     for account, amount in ((1, 200_000_000_000), (2, 70_000_000_000), (3, 1_000)):
         desk.bring(account, SELL, 1, 90, amount)
     assert [row[0] for row in desk.queue()] == [3, 1, 2]
-
-
-def test_the_queue_is_built_anew_where_it_has_no_room():
-    """ADL-004: sixty longs sell five lots each to five shorts, one each, which ranks those anew three hundred times."""
-    lax, strict = (
-        (Tier(floor=Decimal(0), initial=Decimal("0.4"), maintenance=Decimal(rate)),) for rate in ("0.01", "0.3")
-    )
-    desk = Desk(tiers=lax, tier_tables=(strict,), default_leverage=2)
-    for maker in range(1, 6):
-        desk.bring(maker, SELL, 90, 130 + maker, 20_000)
-        order = {"account": maker, "side": BUY, "price_tick": 95, "qty_lot": 1}
-        for number in range(CROWD_LONGS):
-            desk.send(codes.PLACE, order_id=10 * number + maker, **order)
-    desk.bring(6, BUY, 5, 150, 5 * 50 + 10)  # bankrupt at 98: the fund, empty, pays nobody the rest to 95
-    for number in range(CROWD_LONGS):
-        desk.bring(10 + number, BUY, 5, 150, 5 * 50 + 40)
-    desk.bring(200, BUY, 5, 150, 5 * 50 + 120)  # nothing rests any more
-    events = desk.send(codes.SET_TIERS, amount_quote=1)
-    started = rows_of(events, codes.ADL_STARTED, "account", "count")
-    assert (started[0], started[-1]) == ((6, 5), (200, 5))
 
 
 # ---------------------------------------------------------------- stages
