@@ -15,8 +15,8 @@ class Desk:
     def __init__(self, markets=1, price=100, policy=None, **changes):
         tiers = (Tier(floor=Decimal(0), initial=Decimal("0.05"), maintenance=Decimal("0.05")),)
         fields = {"tick_size": Decimal(1), "lot_size": Decimal(1), "quote_unit": Decimal(1), "tiers": tiers}
-        fields |= {"maker_fee": Decimal(0), "taker_fee": Decimal(0), "price_max": Decimal(1000), **changes}
-        fields |= {"margin_call": Decimal(0), "adl": AdlPolicy(**(policy or {}))}
+        fields |= {"maker_fee": Decimal(0), "taker_fee": Decimal(0), "price_max": Decimal(1000)}
+        fields |= {"margin_call": Decimal(0), "adl": AdlPolicy(**(policy or {})), **changes}
         self.twins = Twins(build_setup([Market(symbol=f"M{number}", **fields) for number in range(markets)]))
         self.ts_ns = 0
         for market in range(markets):

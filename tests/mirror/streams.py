@@ -3,13 +3,15 @@
 from hypothesis import strategies as st
 
 from engine import codes
-from engine.contract import Setup
+from engine.contract import Setup, build_setup
 from engine.fuzz.setups import (
     LARGE,
+    agree,
     draw_inverse,
     draw_tables,
     give_portfolios,
     make_market,
+    make_markets,
     make_setup,
     replace_market,
 )
@@ -24,6 +26,7 @@ __all__ = [
     "draw_inverse",
     "draw_tables",
     "give_portfolios",
+    "make_edge_stream",
     "make_market",
     "make_setup",
     "pack_commands",
@@ -32,6 +35,7 @@ __all__ = [
     "streams",
 ]
 
+MONEY_IN = (codes.DEPOSIT, codes.FUND_DEPOSIT, codes.ASSIGN)
 # Drawn amounts are small, so markets with large money are left to the plain generator.
 SETUP_SEEDS = tuple(seed for seed in range(28) if make_setup(seed).markets[0].multiplier < LARGE)
 
@@ -113,4 +117,28 @@ def streams(draw, accounts=6, steps=60):
     commands = opening + drawn
     for index, command in enumerate(commands):
         command.ts_ns = index // 2
+    return setup, commands
+
+
+def make_edge_stream(seed, kind, steps=150):
+    """Return a setup and a stream at an edge: "single" lots, prices that "fall" to a few ticks, an asset per market."""
+    setup = make_setup(seed)
+    if kind == "assets":
+        markets = [
+            replace_market(market, settle=settle, fund=settle)
+            for market, settle in zip(make_markets(seed), ("BTC", "ETH", "USDT"), strict=False)
+        ]
+        setup = build_setup(agree(markets))
+        return setup, random_stream(seed, setup, steps)
+    commands = random_stream(seed, setup, steps)
+    if kind == "fall":
+        markets = [replace_market(market, initial_mark=None) for market in make_markets(seed)]
+        setup = build_setup(markets)
+    for command in commands:
+        if kind == "single":
+            command.qty_lot = min(command.qty_lot, 1)
+        else:
+            command.price_tick = -(-command.price_tick // 30)
+        if command.kind in MONEY_IN and command.amount_quote > 0:
+            command.amount_quote = -(-command.amount_quote // 30)
     return setup, commands

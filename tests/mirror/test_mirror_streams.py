@@ -47,6 +47,19 @@ def test_streams_reach_everything():
     assert not missing, f"no stream reached {missing}"
 
 
+@pytest.mark.parametrize("kind", ["single", "fall", "assets"])
+@pytest.mark.parametrize("seed", range(6))
+def test_streams_at_an_edge(seed, kind):
+    """The same where every quantity is a single lot, where prices are a few ticks, where every market has its asset.
+
+    Source: STATE-003, NUM-001.
+    """
+    setup, commands = streams.make_edge_stream(seed, kind)
+    twins = Twins(setup)
+    for command in commands:
+        twins.apply(command)
+
+
 @given(streams.streams())
 def test_drawn_streams(drawn):
     """The same with drawn streams, which shrink to the shortest that differ.

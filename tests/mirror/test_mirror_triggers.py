@@ -216,6 +216,31 @@ def test_calls_at_many_times_the_requirement_come_at_the_exact_tick(call):
                 break
 
 
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize(("call", "rate", "amount", "mark"), [("2", "0.05", 20, 109), ("5", "0.01", 10, 102)])
+def test_what_rounding_may_add_is_held_back(count, call, rate, amount, mark):
+    """Shorts of 1 @ 100, 5 %, called below twice that, 20 each: at 109 each needs 6 for 5.45, where it needed 5.
+
+    A share of 10 of the slack is used up by 9 x 1.1 to the tick, but the call counts each rounding twice: at 109 and
+    109 there is 22 where 24 is needed.  So a unit per position and per time it is counted is not given out.
+
+    Source: MARGIN-010, STEP-005.
+    """
+    fields = {"tick_size": Decimal(1), "lot_size": Decimal(1), "quote_unit": Decimal(1), "price_max": Decimal(1000)}
+    tiers = (Tier(floor=Decimal(0), initial=Decimal("0.1"), maintenance=Decimal(rate)),)
+    fields |= {"initial_mark": Decimal(START), "tiers": tiers, "margin_call": Decimal(call), "default_leverage": 1}
+    twins = Twins(build_setup([Market(symbol=f"M{market}", **fields) for market in range(count)]))
+    short = {"side": SELL, "qty_lot": 1, "price_tick": START, "account": 1}
+    for market in range(count):
+        twins.apply(Command(kind=codes.ASSIGN, market=market, amount_quote=amount, **short))
+    check_triggers(twins.fast)
+    for market in range(count):
+        assert not twins.kinds["margin_call"]
+        twins.apply(Command(kind=codes.MARK, market=market, price_tick=mark))
+        check_triggers(twins.fast)
+    assert twins.kinds["margin_call"] == 1
+
+
 # ---------------------------------------------------------------- what hangs where
 
 

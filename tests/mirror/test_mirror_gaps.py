@@ -1,0 +1,392 @@
+"""What mutation testing found no test for: one story per fault that nobody noticed (`tests/mutation`)."""
+
+import random
+from decimal import Decimal
+
+import pytest
+from msgspec import structs
+
+from engine import codes
+from engine.codes import BUY, HOUSE, SELL
+from engine.contract import AdlPolicy, Market, Tier, build_setup
+from engine.exchange import Capacity, CompiledEngine
+from tests.mirror import test_mirror_house as houses
+from tests.mirror import test_mirror_stages as stages
+from tests.mirror import test_mirror_tight as tight
+from tests.mirror import test_mirror_triggers as triggers
+from tests.mirror.adl_desk import Desk, parts_of, rows_of
+from tests.mirror.streams import Command, pack_commands
+
+CASH_MARKETS = (("A", "USDT"), ("B", "BTC"))
+BUCKET_NS = 8 * 60 * 1_000_000_000  # a sixtieth of 8 hours
+
+
+# ---------------------------------------------------------------- a crowd that hangs
+
+CROWD = 150
+TABLES = {
+    "flat": ((0, "0.02"),),
+    "steep": ((0, "0.01"), (2_000, "0.025"), (10_000, "0.1")),
+    "stairs": ((0, "0.01"), (1_000, "0.02"), (3_000, "0.04"), (9_000, "0.3")),
+    "low": ((0, "0.013"), (50, "0.033")),
+}
+
+
+@pytest.mark.parametrize("call", ["0", "1.25", "1.9"])
+@pytest.mark.parametrize("kind", ["linear", "inverse"])
+@pytest.mark.parametrize("table", TABLES)
+def test_single_positions_hang_at_their_price(table, kind, call):
+    """A crowd of single positions of every size, from little margin on, cross and isolated: true and close triggers.
+
+    Source: MARGIN-010, MARGIN-002, INV-006.
+    """
+    tiers = tuple(
+        Tier(floor=Decimal(at), initial=Decimal("0.4"), maintenance=Decimal(rate)) for at, rate in TABLES[table]
+    )
+    fields = {"tick_size": Decimal(1), "lot_size": Decimal(10_000 if kind == "inverse" else 1), "kind": kind}
+    fields |= {"quote_unit": Decimal(1), "price_max": Decimal(1000), "initial_mark": Decimal(100), "tiers": tiers}
+    market = Market(symbol="X", margin_call=Decimal(call), default_leverage=1, **fields)
+    engine = CompiledEngine(build_setup([market]), Capacity())
+    rng = random.Random(f"{table} {kind} {call}")
+    sent = []
+    for account in range(1, CROWD):
+        qty = rng.choice((1, 1, 2, 7, 19, 21, 40, 90, 140, 300))
+        amount = qty * rng.choice((3, 5, 12, 30, 46, 60, 90, 130, 180, 260)) + rng.randint(0, qty)
+        if account % 3 == 0:
+            sent.append(Command(kind=codes.SET_MARGIN_MODE, account=account, amount_quote=codes.ISOLATED))
+        order = {"side": rng.choice((BUY, SELL)), "qty_lot": qty, "price_tick": 100, "amount_quote": amount}
+        sent.append(Command(kind=codes.ASSIGN, account=account, **order))
+    engine.apply(pack_commands(sent))
+    triggers.check_triggers(engine)
+    assert tight.check_tight(engine) > 30
+
+
+@pytest.mark.parametrize("kind", ["linear", "inverse"])
+def test_a_call_may_make_a_rate_a_fraction_of_a_millionth(kind):
+    """At prices of millions of ticks half a millionth of the value is more than a tick: 0.020001 x 1.5 = 0.0300015.
+
+    Source: MARGIN-010, STEP-005, INV-006.
+    """
+    tiers = (Tier(floor=Decimal(0), initial=Decimal("0.4"), maintenance=Decimal("0.020001")),)
+    price = 8_000_000
+    unit = Decimal(price**2 if kind == "inverse" else 1)
+    fields = {"tick_size": Decimal(1), "lot_size": unit, "quote_unit": Decimal(1), "kind": kind}
+    fields |= {"price_max": Decimal(2 * price), "initial_mark": Decimal(price), "tiers": tiers}
+    fields |= {"open_interest_max": 1_000 * unit, "order_max": 100 * unit}
+    market = Market(symbol="X", margin_call=Decimal("1.5"), default_leverage=1, **fields)
+    engine = CompiledEngine(build_setup([market]), Capacity())
+    rng = random.Random(kind)
+    for account in range(1, 40):
+        order = {"side": rng.choice((BUY, SELL)), "qty_lot": 3, "price_tick": price}
+        amount = 3 * price * rng.randint(40, 90) // 1000
+        engine.apply(pack_commands([Command(kind=codes.ASSIGN, account=account, amount_quote=amount, **order)]))
+    triggers.check_triggers(engine)
+    assert len(triggers.list_domains(engine)) > 30
+
+
+# ---------------------------------------------------------------- the house
+
+
+@pytest.mark.parametrize(("amount", "is_taken"), [(91, True), (92, False)])
+def test_the_vaults_part_is_rounded_up(amount, is_taken):
+    """HOUSE-005: of 47 two thirds are 31.3, so 31 are below and 32 are not."""
+    policy = {"backstop": "vault", "vault_below": "0.666667"}
+    desk = houses.Desk(houses.make_market(policy=policy))
+    desk.give(1, 10, 100, amount)
+    desk.level(BUY, 92, 10)
+    events = desk.mark(94)
+    assert (codes.TAKEOVER in events["kind"]) == is_taken
+
+
+def test_what_leaves_the_load_as_it_was_is_carried():
+    """HOUSE-006: long 10 at 110 is more than a fund of 1000 carries; a short of 20 makes it short 10, no more."""
+    desk = houses.Desk(houses.make_market(policy={"backstop": "takeover", "carry": "1"}))
+    desk.fund(1000)
+    desk.give(1, 10, 100, 100)
+    desk.mark(94)
+    assert desk.house() == (10, 900)
+    desk.give(2, -20, 104, 120)
+    events = desk.mark(110)
+    assert houses.show(events, codes.TAKEOVER, "account", "other", "qty_lot") == [(2, HOUSE, 20)]
+    assert desk.house()[0] == -10
+
+
+# ---------------------------------------------------------------- ADL
+
+
+def test_a_deposit_opens_the_buckets_before_it_counts():
+    """ADL-021: what is paid in when a bucket begins is the peak of that one, and not of the one before."""
+    desk = Desk(policy={"trigger": "drawdown"}, price_max=Decimal(10_000_000))
+    desk.fund(1_000)
+    for bucket in (1, 2, 5):
+        desk.ts_ns = bucket * BUCKET_NS
+        desk.fund(100 * bucket)  # the digests have every bucket in them
+    assert desk.trigger() == (0, 1_800, 1_800)
+
+
+@pytest.mark.parametrize("score", ["bitmex", "none"])
+def test_who_comes_to_stand_in_the_queue_is_counted(score):
+    """A stricter table finds longs 1 and 2 and short 3 at once; 3 buys what 4 sells, and 4 is short from then on.
+
+    Long 1 is deleveraged against the shorts 5 and 3, long 2 against 4 and what 5 has left; 3 is flat by then.
+
+    Source: ADL-002, ADL-004, EVT-001.
+    """
+    lax, strict = (
+        (Tier(floor=Decimal(0), initial=Decimal("0.4"), maintenance=Decimal(rate)),) for rate in ("0.01", "0.3")
+    )
+    desk = Desk(policy={"score": score}, tiers=lax, tier_tables=(strict,), default_leverage=2)
+    desk.send(codes.DEPOSIT, account=4, amount_quote=1_000)
+    desk.send(codes.PLACE, account=4, order_id=1, side=SELL, qty_lot=1, price_tick=100)
+    desk.bring(5, SELL, 10 if score == "bitmex" else 1, 120, 1_000)
+    desk.bring(1, BUY, 1, 150, 52)
+    desk.bring(2, BUY, 1, 150, 56)
+    desk.bring(3, SELL, 1, 95, 9)
+    events = desk.send(codes.SET_TIERS, amount_quote=1)
+    assert rows_of(events, codes.LIQUIDATION_STARTED, "account") == [1, 3, 2]
+    assert rows_of(events, codes.ADL_STARTED, "account", "count") == [(1, 2), (2, 2 if score == "bitmex" else 1)]
+
+
+def test_a_leverage_below_a_billionth_counts_as_one():
+    """ADL-003: a lot that lost 100 in a domain of 100 thousand million: value over share floors to 0, and 1 divides."""
+    desk = Desk(price_max=Decimal(1000), open_interest_max=Decimal(1000))
+    for account, amount in ((1, 200_000_000_000), (2, 70_000_000_000), (3, 1_000)):
+        desk.bring(account, SELL, 1, 90, amount)
+    assert [row[0] for row in desk.queue()] == [3, 1, 2]
+
+
+# ---------------------------------------------------------------- stages
+
+
+def test_who_rests_again_wakes_by_market():
+    """STEP-003, STAGE-009: two isolated positions alike were left open; one command wakes market 0 first."""
+    fields = {"gate": "insolvent", "changes": {"margin_mode": "isolated"}}
+    desk = stages.Desk(stages.make_market("A", **fields), stages.make_market("B", **fields))
+    for market in (1, 0):
+        desk.bring(1, BUY, 10, 100, 40, market)
+    events = desk.send(codes.CLOCK)
+    assert stages.only(events, "liquidation_started", "market") == [0, 1]
+
+
+def test_who_was_called_and_left_open_is_not_called_again():
+    """STEP-005, STAGE-009: called at 100, left open at 95 as nobody bids, well again at 99: not touched since."""
+    desk = stages.Desk(stages.make_market(gate="insolvent", changes={"margin_call": Decimal(2)}))
+    desk.bring(1, BUY, 10, 100, 90)
+    assert stages.names(desk.send(codes.MARK, price_tick=95)) == ["liquidation_started", "liquidation_ended"]
+    assert stages.names(desk.send(codes.MARK, price_tick=99)) == []
+    assert desk.twins.kinds["margin_call"] == 1
+
+
+@pytest.mark.parametrize(("rise", "is_filled"), [(0, True), (-1, False)])
+def test_the_fillable_limit_of_a_large_position(rise, is_filled):
+    """STAGE-006: 10 lots @ 1,000,000 ask 500,000 and have 250,000: a spread of half the weight is 25,000 a lot."""
+    sizes = {"initial_mark": Decimal(1_000_000), "price_max": Decimal(2_000_000), "order_max": Decimal(100)}
+    sizes["open_interest_max"] = Decimal(1_000)
+    desk = stages.Desk(stages.make_market(limit="fillable", spread=1, adjustment=1, changes=sizes))
+    desk.send(codes.FUND_DEPOSIT, amount_quote=10_000_000)
+    desk.level(BUY, 975_000 + rise, 10)
+    events = desk.bring(1, BUY, 10, 1_000_000, 250_000)
+    assert ("liquidation_fill" in stages.names(events)) == is_filled
+
+
+# ---------------------------------------------------------------- margin
+
+
+def test_what_a_flat_position_owes_is_owed_in_its_asset():
+    """MARGIN-001, CASH-003: 1 bought 10 at 100 and sold them at 90, not settled yet: 100 less in BTC, none in USDT."""
+    made = [houses.make_market(name, settlement="mark", settle=settle, fund=settle) for name, settle in CASH_MARKETS]
+    desk = houses.Desk(*made)
+    for market in range(2):
+        for account in (1, 2):
+            desk.send(codes.DEPOSIT, account=account, amount_quote=500, market=market)
+    for side, price in ((BUY, 100), (SELL, 90)):
+        desk.place(2, -side, 10, price, market=1)
+        desk.place(1, side, 10, price, market=1)
+        desk.place(2, -side, 10, 100, market=0)
+        desk.place(1, side, 10, 100, market=0)
+    for account in (1, 2):
+        for market in range(2):
+            measured = desk.fast.measure_margin(account, market)
+            assert measured == desk.plain.measure_margin(account, market)
+
+
+@pytest.mark.parametrize("price", [100, 99])
+def test_a_range_of_a_millionth_is_a_range(price):
+    """HOUSE-007: with any range at all the house sells no lower than the tick it rounds to; 0 alone is no limit."""
+    policy = {"backstop": "takeover", "unwind": "immediate", "unwind_range": "0.000001"}
+    desk = houses.Desk(houses.make_market(policy=policy))
+    desk.give(1, 10, 106, 100)
+    desk.mark(100)
+    desk.level(BUY, price, 10)
+    assert desk.house()[0] == (0 if price == 100 else 10)
+
+
+# ---------------------------------------------------------------- tables
+
+
+OTHERS = {
+    "five": ((0, "0.05"),),
+    "fifth": ((0, "0.2"),),
+    "lax": ((0, "0.005"),),
+    "cliff": ((0, "0.01"), (9_000, "0.3")),
+}
+OTHERS["step"] = ((0, "0.01"), (1_000, "0.05"))
+PAIRS = [("flat", "steep"), ("steep", "stairs"), ("stairs", "five"), ("lax", "fifth"), ("cliff", "step")]
+
+
+@pytest.mark.parametrize("call", ["0", "1.5"])
+@pytest.mark.parametrize("kind", ["linear", "inverse"])
+@pytest.mark.parametrize("pair", PAIRS)
+def test_a_crowd_under_another_table(pair, kind, call):
+    """Positions of every size hang under one table, then another is in force: tick by tick who is in need is found.
+
+    Source: TIER-003, MARGIN-010, STATE-003.
+    """
+    tables = TABLES | OTHERS | {"strict": ((0, "0.08"),)}
+    first, other, strict = (
+        tuple(Tier(floor=Decimal(at), initial=Decimal("0.4"), maintenance=Decimal(rate)) for at, rate in tables[name])
+        for name in (*pair, "strict")
+    )
+    changes = {"kind": kind, "lot_size": Decimal(10_000 if kind == "inverse" else 1), "margin_call": Decimal(call)}
+    changes |= {"tiers": first, "tier_tables": (other, strict), "default_leverage": 1}
+    desk = Desk(**changes)
+    rng = random.Random(f"{pair} {kind} {call}")
+    most = 45 if "fifth" in pair else 26
+    for account in range(1, 41):
+        qty = rng.choice((1, 2, 7, 19, 40, 90, 140))
+        desk.bring(account, rng.choice((BUY, SELL)), qty, 100, qty * rng.randint(9, most) + rng.randint(0, qty))
+    for table, marks in ((1, range(101, 107)), (0, range(106, 99, -1)), (1, range(99, 94, -1)), (2, range(95, 101))):
+        desk.send(codes.SET_TIERS, amount_quote=table)
+        for mark in marks:
+            desk.mark(mark)
+
+
+# ---------------------------------------------------------------- at the bottom
+
+
+def test_a_derived_mark_may_be_one_tick():
+    """STEP-002: trades at 2 and then at 1 are the mark."""
+    desk = stages.Desk(stages.make_market(changes={"mark_model": "last"}))
+    for price in (2, 1):
+        desk.send(codes.PRINT, side=SELL, price_tick=price, qty_lot=1)
+        assert desk.twins.plain.view().markets[0][0] == price
+
+
+def test_a_position_that_cost_nothing_has_a_score():
+    """ADL-003, CASH-003: until the mark settles, 10 bought at 100 of which 5 were sold at 200 cost 0; 1 divides."""
+    desk = houses.Desk(houses.make_market(settlement="mark"))
+    for account in (1, 2):
+        desk.send(codes.DEPOSIT, account=account, amount_quote=5_000)
+    for side, qty, price in ((BUY, 10, 100), (SELL, 5, 200)):
+        desk.place(2, -side, qty, price)
+        desk.place(1, side, qty, price)
+    assert next(row[2:4] for row in desk.fast.view().positions.tolist() if row[0] == 1) == [5, 0]
+    for side in (BUY, SELL):
+        assert desk.fast.rank_side(0, side) == desk.plain.rank_side(0, side) != []
+
+
+# ---------------------------------------------------------------- two of a kind
+
+
+def test_a_victim_pays_no_more_than_its_wallet_has():
+    """ADL-007: short 2, isolated, 100 @ 100 with 20, closes 10 at 100: 2 are released, so of a fee of 3 it pays 2."""
+    tiers = (Tier(floor=Decimal(0), initial=Decimal("0.002"), maintenance=Decimal("0.0001")),)
+    desk = Desk(maker_fee=Decimal("0.003"), margin_mode="isolated", tiers=tiers, default_leverage=500)
+    desk.bring(2, SELL, 100, 100, 20)
+    assert desk.wallet(2) == 0
+    events = desk.bring(1, BUY, 10, 120, 200)
+    assert rows_of(events, codes.ADL_FILL, "other", "price_tick", "other_fee_quote") == [(2, 100, 2)]
+
+
+def test_an_isolated_position_is_watched_too():
+    """MARGIN-010: a mark in its favour may bring an isolated position its call (160 with 8 at twice 2.5 %)."""
+    tiers = (Tier(floor=Decimal(0), initial=Decimal("0.1"), maintenance=Decimal("0.025")),)
+    changes = {"margin_mode": "isolated", "initial_mark": Decimal(160), "margin_call": Decimal(2), "tiers": tiers}
+    desk = houses.Desk(houses.make_market(default_leverage=1, **changes))
+    desk.give(2, 1, 160, 900)
+    desk.give(1, 1, 160, 8)
+    desk.mark(161)
+    assert desk.kinds["margin_call"] == 1
+
+
+def test_who_is_watched_is_noted_once():
+    """MARGIN-010: hung anew four hundred times between two marks, a watched domain is one suspect."""
+    tiers = (Tier(floor=Decimal(0), initial=Decimal("0.1"), maintenance=Decimal("0.025")),)
+    changes = {"initial_mark": Decimal(160), "margin_call": Decimal(2), "tiers": tiers, "default_leverage": 1}
+    desk = houses.Desk(houses.make_market(**changes))
+    desk.give(1, 1, 160, 8)
+    for _ in range(200):
+        desk.send(codes.DEPOSIT, account=1, amount_quote=1)
+        desk.send(codes.FUNDING, amount_quote=1_000_000)  # rounds up to 1
+    assert not desk.kinds["margin_call"]
+    desk.mark(161)
+    assert desk.kinds["margin_call"] == 1
+
+
+def test_what_a_house_holds_counts_for_its_own_fund():
+    """ADL-019: a house's gain in one market keeps no fund of another from being held."""
+    made = [
+        structs.replace(
+            houses.make_market(name, policy={"backstop": "takeover"}, fund=name), adl=AdlPolicy(trigger="equity")
+        )
+        for name in "AB"
+    ]
+    desk = houses.Desk(*made)
+    for market in range(2):
+        desk.fund(10, market)
+    desk.give(1, 10, 100, 100, 1)
+    desk.mark(94, 1)
+    desk.mark(200, 1)  # the house gained 1100 in B
+    desk.level(BUY, 97, 10)
+    events = desk.give(2, 10, 106, 40)  # 20 below nothing: A's own 10 are held
+    assert houses.show(events, codes.FUND_DEBIT, "account") == []
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_lots_that_floors_leave_go_where_the_burden_is_least(seed):
+    """ADL-027, ADL-024: one at a time, and to the same one again if it still bears least."""
+    rng = random.Random(f"levels {seed}")
+    desk = Desk(policy={"allocation": "min_max"})
+    for account in range(1, 10):
+        desk.bring(account, SELL, rng.randint(5, 40), 100, rng.choice((100, 230, 900, 5_000)) + rng.randint(0, 200))
+    for account in range(20, 25):
+        lots = rng.randint(4, 30)
+        events = desk.bring(account, BUY, lots, 140, 40 * lots + rng.randint(-30 * lots, 4 * lots))
+        assert sum(parts_of(events).values()) > 0 or codes.HAIRCUT in events["kind"]
+
+
+def test_one_lot_on_the_edge_is_found_by_a_stricter_table():
+    """TIER-003: at the lowest mark a long hangs nowhere; the table that asks 5 of its 3 finds it all the same."""
+    lax, strict = (
+        (Tier(floor=Decimal(0), initial=Decimal("0.4"), maintenance=Decimal(rate)),) for rate in ("0.01", "0.05")
+    )
+    sizes = {"tick_size": Decimal(100), "price_max": Decimal(10_000)}
+    desk = Desk(price=1, tiers=lax, tier_tables=(strict,), default_leverage=2, **sizes)
+    desk.bring(1, BUY, 1, 1, 3)
+    events = desk.send(codes.SET_TIERS, amount_quote=1)
+    assert rows_of(events, codes.LIQUIDATION_STARTED, "account") == [1]
+
+
+def test_a_wallet_is_that_of_the_markets_asset():
+    """ADL-010: of two assets each market's score divides by the wallet in its own."""
+    policy = AdlPolicy(score="binance")
+    made = [
+        structs.replace(houses.make_market(name, settle=settle, fund=settle), adl=policy)
+        for name, settle in CASH_MARKETS
+    ]
+    desk = houses.Desk(*made)
+    for account in range(1, 6):
+        for market in range(2):
+            desk.give(account, -account, 100 + 7 * account, 500 * account + 300 * market, market)
+    for market in range(2):
+        queue = desk.fast.rank_side(market, SELL)
+        assert queue == desk.plain.rank_side(market, SELL)
+        assert len({row[1] for row in queue}) == 5
+
+
+def test_a_rest_may_reach_the_end_of_time():
+    """WAKE-001: nine seconds from the last nanosecond there is are that nanosecond."""
+    desk = stages.Desk(stages.make_market(gate="insolvent", size="share", share=0.5, cooldown_s=9))
+    desk.ts_ns = (1 << 63) - 5
+    desk.bring(1, BUY, 10, 100, 40)
+    assert [row[3] for row in desk.resting()] == [(1 << 63) - 1]

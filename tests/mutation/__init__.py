@@ -1,0 +1,1 @@
+"""Small faults put into the margin, waterfall and ADL kernels, one at a time: does any test notice?"""
