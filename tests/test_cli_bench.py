@@ -68,7 +68,7 @@ def test_bench_step(capsys, monkeypatch):
     """Both builds do the same, here compiled and instrumented Python, and the shares of each workload are a whole."""
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # of the child: it would compile for a minute
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    given = ["bench", "step", "--count", "40", "--accounts", "20"]
+    given = ["bench", "step", "--count", "200", "--accounts", "20"]
     assert main([*given, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["schema"] == 1

@@ -174,13 +174,13 @@ def test_whatever_comes_of_an_interrupt_is_one(monkeypatch, capsys):
             signal.raise_signal(signal.SIGINT)
         raise PanicError
 
-    monkeypatch.setattr("engine.cli.run_doctor", panic)
-    assert main(["doctor"]) == 130
+    monkeypatch.setattr("engine.cli.run_docs", panic)
+    assert main(["docs"]) == 130
     assert capsys.readouterr().err == "perp: interrupted; nothing is kept, the same command begins anew\n"
     with monkeypatch.context() as patch:
-        patch.setattr("engine.cli.run_doctor", lambda options: (_ for _ in ()).throw(PanicError))
+        patch.setattr("engine.cli.run_docs", lambda options: (_ for _ in ()).throw(PanicError))
         with pytest.raises(PanicError):
-            main(["doctor"])
+            main(["docs"])
 
 
 def test_an_interrupt_that_got_lost_ends_the_process(tmp_path):
@@ -197,8 +197,8 @@ def verb(options):
         loses = Loses()
         del loses
         time.sleep(60)
-engine.cli.run_doctor = verb
-sys.exit(engine.cli.main(["doctor"]))
+engine.cli.run_docs = verb
+sys.exit(engine.cli.main(["docs"]))
 """
     begun = time.monotonic()
     done = subprocess.run(

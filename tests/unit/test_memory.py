@@ -103,5 +103,5 @@ def test_words():
         "0 B", "1,023 B", "1.5 KiB", "5.0 MiB", "2.9 GiB",
     ]  # fmt: skip
     lines = format_memory(describe_setup(build_setup([make_market()])) | BookMeter().describe())
-    assert lines["memory"].endswith("+ 96 B per resting order, + 336 B per account with a position")
+    assert lines["memory"].endswith("+ 96 B per resting order, + 344 B per account with a position")
     assert lines["deepest_book"] == "0 levels at once: 0 B"
