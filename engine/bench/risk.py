@@ -134,8 +134,10 @@ def time_rounds(engine: CompiledEngine, rows: Rows, rounds: int = ROUNDS) -> tup
     best, events = float("inf"), np.zeros(0, EVENT)
     for _ in range(rounds):
         twin = engine.copy()
-        room = events.base
-        if isinstance(room, np.ndarray) and room.dtype == np.uint8:  # the buffer itself, not a copy of a part of it
+        room = events.base  # of the buffer itself; of a copy of a part of it the base has another type
+        if isinstance(room, np.ndarray) and room.dtype == EVENT:  # which the kernel made
+            twin.events = room
+        elif isinstance(room, np.ndarray) and room.dtype == np.uint8:  # which the shell made
             start = events.ctypes.data - room.ctypes.data
             twin.events = room[start : start + (room.nbytes - start) // EVENT.itemsize * EVENT.itemsize].view(EVENT)
         began = perf_counter()
