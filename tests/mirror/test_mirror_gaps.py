@@ -499,12 +499,13 @@ def test_the_next_tiers_part_of_the_slack_ends_first():
     assert desk.twins.kinds["liquidation_started"] > 0
 
 
-def test_a_table_asks_by_the_row_of_the_notional():
-    """50 lots @ 100 with 300 are asked 50, and then 410 by the second of three rows: one too high asks nothing.
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_table_asks_by_the_row_of_the_notional(count):
+    """50 lots @ 100 with 300 are asked 50, and then 410 by the second row: the third, or none behind it, asks nothing.
 
     Source: TIER-003, TIER-002.
     """
-    rows = ((0, "0.4", "0.01"), (1_000, "0.4", "0.1"), (100_000, "0.5", "0.3"))
+    rows = ((0, "0.4", "0.01"), (1_000, "0.4", "0.1"), (100_000, "0.5", "0.3"))[:count]
     twins = tables.Twins(build_setup([tables.make_market(tables.LAX, rows)]))
     tables.assign(twins, 1, BUY, 50, 300)
     assert codes.LIQUIDATION_STARTED in tables.choose(twins, 1)["kind"]
