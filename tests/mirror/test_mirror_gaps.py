@@ -8,16 +8,20 @@ from msgspec import structs
 
 from engine import codes
 from engine.codes import BUY, HOUSE, SELL
-from engine.contract import AdlPolicy, Market, Tier, build_setup
+from engine.contract import AdlPolicy, LiquidationPolicy, Market, Tier, build_setup
 from engine.exchange import Capacity, CompiledEngine
+from tests.mirror import test_mirror_adl_allotment as allotments
 from tests.mirror import test_mirror_house as houses
+from tests.mirror import test_mirror_portfolio as portfolios
 from tests.mirror import test_mirror_stages as stages
+from tests.mirror import test_mirror_tables as tables
 from tests.mirror import test_mirror_tight as tight
 from tests.mirror import test_mirror_triggers as triggers
 from tests.mirror.adl_desk import Desk, parts_of, rows_of
 from tests.mirror.streams import Command, pack_commands
 
 CASH_MARKETS = (("A", "USDT"), ("B", "BTC"))
+TWO_MARKS = (("A", 150), ("B", 100))
 BUCKET_NS = 8 * 60 * 1_000_000_000  # a sixtieth of 8 hours
 
 
@@ -390,3 +394,264 @@ def test_a_rest_may_reach_the_end_of_time():
     desk.ts_ns = (1 << 63) - 5
     desk.bring(1, BUY, 10, 100, 40)
     assert [row[3] for row in desk.resting()] == [(1 << 63) - 1]
+
+
+# ---------------------------------------------------------------- a state that takes several moves
+
+
+@pytest.mark.parametrize(("price", "is_filled"), [(90, True), (89, False)])
+def test_the_fillable_limit_of_a_portfolio_goes_by_weight(price, is_filled):
+    """10 lots @ 100 weigh 125, and not the tiers' 200: with 25 a spread of 4/5 of that is 10 a lot, not 16.
+
+    Source: STAGE-006, PORT-006.
+    """
+    policy = LiquidationPolicy(limit="fillable", spread=Decimal(1), adjustment=Decimal(1))
+    desk = portfolios.Desk(portfolios.make_market("A", liquidation=policy), members=[1])
+    desk.send(codes.FUND_DEPOSIT, amount_quote=1_000)
+    desk.level(BUY, 10, price)
+    events = desk.bring(1, 10, amount=25)
+    assert (codes.LIQUIDATION_FILL in events["kind"]) == is_filled
+
+
+def test_a_portfolio_is_that_of_the_account_in_the_asset():
+    """Account 2 is a portfolio in the second asset only: what closes there first is what relieves, not the largest.
+
+    20 long, 21 short and 2 long on one underlying ask 33.5 rounded up: without either of the large ones 240 and more,
+    without the 2 only 32.5 rounded up.  Alone the 21 would ask most.
+
+    Source: PORT-002, PORT-007.
+    """
+    legs = [portfolios.make_market(name, settle="BTC", fund="BTC") for name in "BCD"]
+    desk = portfolios.Desk(portfolios.make_market("A"), *legs)
+    desk.set_mode(2, codes.PORTFOLIO, at=1)
+    desk.bring(2, 20, at=1, amount=250)
+    desk.bring(2, -21, at=2)
+    events = desk.bring(2, 2, at=3, price=215)  # 20 are left
+    assert portfolios.pick(events, codes.TAKEOVER, "market", "qty_lot")[0] == (3, 2)
+
+
+def test_a_queue_that_is_full_is_ranked_anew():
+    """28 records, one per wallet and position: six shorts, ranked again with every fill of their bids, need more.
+
+    At 100 long 7 is below nothing, and the fund pays for no bid at 90: its lot ranks the shorts.  Longs 8 to 11 have 15
+    a lot and sell six each to the bids; long 12 finds none left, and needs all six shorts, as they stand by then.
+
+    Source: ADL-002, ADL-004.
+    """
+    shorts, sellers = range(1, 7), range(8, 12)
+    changes = {"initial_mark": Decimal(150), "default_leverage": 5, "adl": AdlPolicy(cancel_victims="off")}
+    desk = stages.Desk(stages.make_market(tiers=((0, "0.2", "0.2"),), changes=changes))
+    desk.twins.fast = CompiledEngine(desk.twins.setup, Capacity(accounts_max=13, positions_max=15))
+    for account in shorts:
+        desk.bring(account, SELL, 10, 150, 2_000 + 100 * account)
+    for number in range(len(shorts) * len(sellers)):
+        desk.place(1 + number % len(shorts), BUY, 90, 1, number + 1)
+    desk.bring(7, BUY, 1, 150, 30)
+    for account in sellers:
+        desk.bring(account, BUY, 6, 150, 390)
+    desk.bring(12, BUY, 32, 150, 32 * 66)
+    events = desk.mark(100)
+    assert stages.only(events, "adl_started", "account", "count") == [(7, 6), (12, 6)]
+    assert len(stages.only(events, "liquidation_fill", "qty_lot")) == len(shorts) * len(sellers)
+    assert "takeover" not in stages.names(events)
+
+
+def test_a_rank_of_before_is_no_rank_in_a_queue_that_is_fixed():
+    """A mark of 100 brings long 1, 30 below nothing, and long 2, 25 below with 5 lots in A and 20 in B.
+
+    Long 1 ranks the shorts 3, 4 and 5 of A, and the fund pays its 30 of 32. Long 2 sells in B to the bid of 4, whose
+    short there is flat by that: all it owns stands behind its short in A now, and it ranks last, behind 5. The 5 that
+    are lacking in A are more than the fund has, so that the queue is fixed: 3 has 3 lots left, then 5 gives 2.
+
+    Source: ADL-002, ADL-004, FUND-002.
+    """
+    changes = {"adl": AdlPolicy(price="mark")}
+    desk = stages.Desk(
+        *(stages.make_market(name, changes=changes | {"initial_mark": Decimal(mark)}) for name, mark in TWO_MARKS)
+    )
+    desk.send(codes.FUND_DEPOSIT, amount_quote=32)
+    for account, amount in ((3, 40), (4, 2_800), (5, 1_000)):
+        desk.bring(account, SELL, 4, 150, amount)
+    desk.bring(4, SELL, 20, 100, 0, 1)
+    desk.place(4, BUY, 101, 20, 1, 1)
+    desk.bring(1, BUY, 1, 150, 20)
+    desk.bring(2, BUY, 20, 100, 225, 1)
+    desk.bring(2, BUY, 5, 150, 0)
+    events = desk.mark(100)
+    assert stages.only(events, "adl_fill", "account", "other", "qty_lot") == [(1, 3, 1), (2, 3, 3), (2, 5, 2)]
+
+
+def test_the_next_tiers_part_of_the_slack_ends_first():
+    """Two inverse longs worth 1,000 each share a slack of 600; beyond 1,100 they ask 50 % and not 1 %.
+
+    By the first tier the part of each would end at 77; by the second it ends at 83, and at 80 both are in need.
+
+    Source: INV-006, MARGIN-010.
+    """
+    tiers = ((0, "0.4", "0.01"), (1_100, "0.5", "0.5"))
+    changes = {"kind": "inverse", "lot_size": Decimal(10_000), "default_leverage": 2}
+    desk = stages.Desk(*(stages.make_market(name, tiers=tiers, changes=changes) for name in "AB"))
+    for market in (0, 1):
+        desk.bring(1, BUY, 10, 100, 310, market)
+    for price in range(99, 70, -1):
+        for market in (0, 1):
+            desk.mark(price, market)
+    assert desk.twins.kinds["liquidation_started"] > 0
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_table_asks_by_the_row_of_the_notional(count):
+    """50 lots @ 100 with 300 are asked 50, and then 410 by the second row: the third, or none behind it, asks nothing.
+
+    Source: TIER-003, TIER-002.
+    """
+    rows = ((0, "0.4", "0.01"), (1_000, "0.4", "0.1"), (100_000, "0.5", "0.3"))[:count]
+    twins = tables.Twins(build_setup([tables.make_market(tables.LAX, rows)]))
+    tables.assign(twins, 1, BUY, 50, 300)
+    assert codes.LIQUIDATION_STARTED in tables.choose(twins, 1)["kind"]
+
+
+def test_who_is_at_its_cap_is_asked_no_more():
+    """By equity 700 and thrice 100 bear 4.9 and thrice 0.7 of 7 lots; the first has 5, though a sixth were the least.
+
+    Source: ADL-027, ADL-024.
+    """
+    holders = {2: (5, 100, 700), 3: (5, 100, 100), 4: (5, 100, 100), 5: (5, 100, 100)}
+    _, events = allotments.deleverage("min_max", holders, 7)
+    assert parts_of(events) == {2: 5, 3: 1, 4: 1}
+
+
+# ---------------------------------------------------------------- what is free
+
+
+def withdraw_all(desk, account, amount, market=0):
+    """Check that an account is refused one unit more than an amount, and given that."""
+    for more, kind in ((1, codes.REJECTED), (0, codes.ACCEPTED)):
+        events = desk.send(codes.WITHDRAW, account=account, amount_quote=amount + more, market=market)
+        assert events["kind"].tolist() == [kind]
+
+
+def test_a_gain_is_free_but_not_to_be_withdrawn():
+    """A gain of 500 in B stays there; of the 200 in the wallet an isolated bid of 10 @ 100 in A keeps 50.
+
+    What is in another asset is as free as ever; and a mark of one tick is a mark: 100 lots @ 1 keep 5.
+
+    Source: MARGIN-006.
+    """
+    markets = [houses.make_market("A", margin_mode="isolated"), houses.make_market("B")]
+    markets += [houses.make_market("C", settle="BTC", fund="BTC"), houses.make_market("D", initial_mark=Decimal(1))]
+    desk = houses.Desk(*markets)
+    desk.give(1, 10, 100, 200, 1)
+    desk.send(codes.DEPOSIT, account=1, amount_quote=100, market=2)
+    desk.place(1, BUY, 10, 100, market=0)
+    desk.mark(150, 1)
+    withdraw_all(desk, 1, 150)
+    withdraw_all(desk, 1, 100, 2)
+    desk.give(2, 100, 1, 20, 3)
+    withdraw_all(desk, 2, 15, 3)
+
+
+def test_a_portfolios_gain_is_not_to_be_withdrawn():
+    """Ten lots gained 1,000; in the wallet, that of the second asset, there are 300.
+
+    Source: PORT-004.
+    """
+    desk = portfolios.Desk(portfolios.make_market("A"), portfolios.make_market("B", settle="BTC", fund="BTC"))
+    desk.set_mode(1, codes.PORTFOLIO, at=1)
+    desk.bring(1, 10, at=1, amount=300)
+    desk.mark(200, at=1)
+    withdraw_all(desk, 1, 300, 1)
+
+
+# ---------------------------------------------------------------- who is in the queue while it stands
+
+
+def test_who_comes_to_stand_in_the_queue_is_counted_once():
+    """As above, but shorts 3 and 6 both buy from 4: it was in the queue when its short grew.
+
+    Source: ADL-002, ADL-004, EVT-001.
+    """
+    lax, strict = (
+        (Tier(floor=Decimal(0), initial=Decimal("0.4"), maintenance=Decimal(rate)),) for rate in ("0.01", "0.3")
+    )
+    desk = Desk(tiers=lax, tier_tables=(strict,), default_leverage=2)
+    desk.send(codes.DEPOSIT, account=4, amount_quote=1_000)
+    desk.send(codes.PLACE, account=4, order_id=1, side=SELL, qty_lot=2, price_tick=100)
+    desk.bring(5, SELL, 10, 120, 1_000)
+    desk.bring(1, BUY, 1, 150, 52)
+    desk.bring(2, BUY, 1, 150, 56)
+    desk.bring(3, SELL, 1, 95, 9)
+    desk.bring(6, SELL, 1, 95, 10)
+    events = desk.send(codes.SET_TIERS, amount_quote=1)
+    assert rows_of(events, codes.ADL_STARTED, "account", "count") == [(1, 3), (2, 2)]
+
+
+def test_who_left_the_queue_and_who_is_in_another_do_not_count():
+    """Long 1 takes the one lot that 3 is short in A; long 2 sells in B to 3, and to 4, which is short there, isolated.
+
+    Flat in A, 3 leaves the queue once, whatever it buys; and no short of B is deleveraged in A, however it would score.
+
+    Source: ADL-002, ADL-004, EVT-001.
+    """
+    desk = stages.Desk(*(stages.make_market(name, changes={"initial_mark": Decimal(mark)}) for name, mark in TWO_MARKS))
+    for account, lots, amount in ((3, 1, 30), (5, 4, 1_000), (6, 4, 1_100)):
+        desk.bring(account, SELL, lots, 150, amount)
+    desk.send(codes.SET_MARGIN_MODE, account=4, market=1, amount_quote=codes.ISOLATED)
+    desk.bring(4, SELL, 20, 150, 100, 1)
+    desk.send(codes.DEPOSIT, account=4, amount_quote=1_000)
+    desk.place(3, BUY, 101, 1, 1, 1)
+    desk.place(4, BUY, 101, 15, 2, 1)
+    desk.level(BUY, 101, 4, 1)
+    desk.bring(1, BUY, 1, 150, 20)
+    desk.bring(2, BUY, 20, 100, 225, 1)
+    desk.bring(2, BUY, 5, 150, 0)
+    events = desk.mark(100)
+    assert stages.only(events, "liquidation_fill", "other", "qty_lot") == [(3, 1), (4, 15), (0, 4)]
+    assert stages.only(events, "adl_started", "account", "count") == [(1, 3), (2, 2)]
+    assert stages.only(events, "adl_fill", "account", "other", "qty_lot") == [(1, 3, 1), (2, 5, 4), (2, 6, 1)]
+
+
+# ---------------------------------------------------------------- within a few units
+
+
+@pytest.mark.parametrize(
+    ("markets", "call", "rate", "price", "rise", "amount"),
+    [
+        (2, "3", "0.025", 160, 1, 26),  # 24 of 26, then 30 of 28
+        (8, "12", "0.0625", 16, 1, 183),  # 96 of 183, then 192 of 191
+        (1, "1.99", "0.502", 1_000, 2, 1_000),  # 998.98 of 1000, then 1002.96 of 1002
+        (3, "1.99", "0.004", 32_000, -251, 1_528),  # 764.16 of 1528, then 776.1 of 775
+    ],
+)
+def test_a_call_for_what_is_rounded(markets, call, rate, price, rise, amount):
+    """A lot in each of so many markets: marks that gain may bring a call, and ones that lose use up floored parts.
+
+    In the last case 763 are to lose, 757 with what rounding may take: 252 each, and not the 253 that 251 ticks take.
+
+    Source: MARGIN-010, STEP-005.
+    """
+    tiers = (Tier(floor=Decimal(0), initial=Decimal("0.6"), maintenance=Decimal(rate)),)
+    changes = {"initial_mark": Decimal(price), "margin_call": Decimal(call), "tiers": tiers, "default_leverage": 1}
+    made = [houses.make_market(f"M{at}", price_max=Decimal(2 * price), **changes) for at in range(markets)]
+    desk = houses.Desk(*made)
+    for market in range(markets):
+        desk.give(1, 1 if rise > 0 else -1, price, 0 if market else amount, market)
+    for market in range(markets):
+        assert not desk.kinds["margin_call"]
+        desk.mark(price + abs(rise), market)
+    assert desk.kinds["margin_call"] == 1
+
+
+def test_a_portfolio_of_five_that_has_nothing_to_lose():
+    """One lot @ 800 asks 100 and four @ 8 one each, and there are 104: a tick less is too little.
+
+    Source: PORT-008, MARGIN-010.
+    """
+    prices = (800, 8, 8, 8, 8)
+    made = [portfolios.make_market(f"M{at}", f"U{at}", initial_mark=Decimal(price)) for at, price in enumerate(prices)]
+    desk = portfolios.Desk(*made, members=[1])
+    for at, price in enumerate(prices):
+        desk.bring(1, 1, at=at, amount=0 if at else 104, price=price)
+    assert desk.kinds["liquidation_started"] == 0
+    desk.mark(799)
+    assert desk.kinds["liquidation_started"] == 1
