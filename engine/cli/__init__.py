@@ -24,7 +24,7 @@ from engine.cli.doctor import add_doctor
 from engine.cli.explain import add_explain
 from engine.cli.fetch import add_fetch
 from engine.cli.fuzz import add_fuzz
-from engine.cli.interrupts import INTERRUPTED, Interrupts, Watch, compose_again, say_kept, tell_left
+from engine.cli.interrupts import INTERRUPTED, Interrupts, Watch, comes_of_interrupt, compose_again, say_kept, tell_left
 from engine.cli.lab import add_lab
 from engine.cli.log import add_log
 from engine.cli.report import add_report
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run_verb(options)
         except BaseException as error:
             # a library written in Rust makes a panic of an interrupt, and we bad data of a panic
-            if not (watch.is_asked or isinstance(error, KeyboardInterrupt)):
+            if not (watch.is_asked or comes_of_interrupt(error)):
                 return _tell_error(error)
             print(f"perp: interrupted; {tell_left(options)}", file=sys.stderr)
             return INTERRUPTED

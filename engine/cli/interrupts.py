@@ -63,6 +63,10 @@ class Interrupts:
             if self.is_asked:
                 raise KeyboardInterrupt
             yield
+        except Exception as error:
+            if comes_of_interrupt(error):
+                raise KeyboardInterrupt from error
+            raise
         finally:
             self._is_breaking = False
 
@@ -151,6 +155,15 @@ class Watch:
                 child.terminate()
         say(f"perp: interrupted; {tell_left(self._options)}")
         os._exit(INTERRUPTED)
+
+
+def comes_of_interrupt(error: BaseException | None) -> bool:
+    """Return whether an error is an interrupt, or what somebody made of one: compiled code makes a SystemError."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def say(text: str) -> None:

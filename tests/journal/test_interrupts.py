@@ -154,6 +154,13 @@ def test_what_keeps_nothing_is_broken_off():
         assert interrupts.should_stop()
         with pytest.raises(KeyboardInterrupt), interrupts.break_off():
             pass
+    with Interrupts() as interrupts:  # compiled code that ends with an interrupt pending makes another error of it
+        assert not interrupts.should_stop()
+        with pytest.raises(KeyboardInterrupt):
+            InProcess(interrupts.break_off).submit(make_error_of_interrupt)
+        assert interrupts.should_stop()
+    with Interrupts() as interrupts, pytest.raises(ZeroDivisionError):
+        InProcess(interrupts.break_off).submit(lambda: 1 // 0).result()
     with Interrupts() as interrupts:
         assert not interrupts.should_stop()
         signal.raise_signal(signal.SIGINT)
@@ -161,6 +168,14 @@ def test_what_keeps_nothing_is_broken_off():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert Interrupts.active is None
+
+
+def make_error_of_interrupt(options=None):
+    """End as a kernel does that an interrupt reached while it ran."""
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt as error:
+        raise SystemError("returned a result with an exception set") from error
 
 
 def test_whatever_comes_of_an_interrupt_is_one(monkeypatch, capsys):
@@ -175,6 +190,14 @@ def test_whatever_comes_of_an_interrupt_is_one(monkeypatch, capsys):
         raise PanicError
 
     monkeypatch.setattr("engine.cli.run_docs", panic)
+    assert main(["docs"]) == 130
+    assert capsys.readouterr().err == "perp: interrupted; nothing is kept, the same command begins anew\n"
+
+    def run_kernel(options):
+        with Interrupts():
+            make_error_of_interrupt()
+
+    monkeypatch.setattr("engine.cli.run_docs", run_kernel)
     assert main(["docs"]) == 130
     assert capsys.readouterr().err == "perp: interrupted; nothing is kept, the same command begins anew\n"
     with monkeypatch.context() as patch:
