@@ -37,7 +37,7 @@ __all__ = [
     "unknown_symbol",
 ]
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 21
 _is_plain = False  # whether polars is left alone
 
 
@@ -56,11 +56,15 @@ def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Generator[tuple[i
     try:
         with open_bytes(path) as stream:
             while block := stream.read(block_bytes):
-                head, found, rest = (rest + block).rpartition(b"\n")
-                if found:
+                end = block.rfind(b"\n")
+                if end >= 0:
+                    head = b"".join((rest, memoryview(block)[:end]))
+                    rest = block[end + 1 :]
                     yield line, _clean(path, line, head)
                     line += _count_lines(head)
-                elif len(rest) > (most := max(block_bytes, BLOCK_BYTES)):
+                    continue
+                rest += block
+                if len(rest) > (most := max(block_bytes, BLOCK_BYTES)):
                     raise DataError(path, line, None, f"expected lines of text, got one of more than {most} bytes")
         if rest:
             yield line, _clean(path, line, rest)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from engine.feeds.block import NS_PER_US, STAMP_MAX, Block, Ints
 from engine.feeds.instruments import UnitCache
+from engine.kernels.tape import count_decimals
 
 # Decimals of so many digits are all different doubles, and so are whole numbers below.
 DIGITS = 15
@@ -41,18 +42,29 @@ def split_frame(first_line: int, data: bytes, names: Sequence[str], delimiter: s
         )
     except polars.exceptions.PolarsError:
         return None
-    texts = [name for name in names if name not in stamps]
-    lengths = frame.select(polars.col(texts).str.len_bytes())
-    length = len(frame) * len(names) - 1 + sum(int(lengths[name].sum()) for name in texts)
-    for column in (frame[name] for name in names if name in stamps):
-        least, most = _find_bounds(column)
-        if column.null_count() or least <= 0 or len(str(least)) != len(str(most)):
-            return None
-        length += len(str(most)) * len(frame)
-    # A line that is too short ends in an empty text; with none of these, every other liberty makes the lines longer.
-    if length != len(data) or (names[-1] in texts and not lengths[names[-1]].min()):
+    if not len(frame) or any(frame[name].null_count() for name in names):
         return None
-    return FrameBlock(first_line, frame, lengths)
+    length = len(frame) * len(names) - 1
+    words: dict[str, str] = {}
+    varied = []
+    for name in names:
+        column = frame[name]
+        if name in stamps:
+            least, most = _find_bounds(column)
+            if least <= 0 or len(str(least)) != len(str(most)):
+                return None
+            length += len(str(most)) * len(frame)
+        elif (word := column[0]) == column[-1] and (column == word).all():
+            words[name] = word
+            length += len(word) * len(frame)
+        else:
+            varied.append(name)
+    lengths = frame.select(polars.col(varied).str.len_bytes())
+    length += sum(int(lengths[name].sum()) for name in varied)
+    # A line that is too short ends in an empty text; with none of these, every other liberty makes the lines longer.
+    last = names[-1]
+    is_short = not words.get(last, True) or (last in varied and not lengths[last].min())
+    return None if is_short or length != len(data) else FrameBlock(first_line, frame, lengths, words)
 
 
 def _find_bounds(column: polars.Series) -> tuple[int, int]:
@@ -70,11 +82,15 @@ class FrameBlock(Block):
     frame : polars.DataFrame
         Columns of text, and of whole numbers without leading zeros.
     lengths : polars.DataFrame
-        Of each column of text, in bytes.
+        Of each column of texts that differ, in bytes.
+    words : mapping of str to str
+        The columns of one text over and over, with the text.
     """
 
-    def __init__(self, first_line: int, frame: polars.DataFrame, lengths: polars.DataFrame) -> None:
-        self.first_line, self._frame, self._lengths = first_line, frame, lengths
+    def __init__(
+        self, first_line: int, frame: polars.DataFrame, lengths: polars.DataFrame, words: Mapping[str, str]
+    ) -> None:
+        self.first_line, self._frame, self._lengths, self._words = first_line, frame, lengths, words
         self._count = len(frame)
         self._plain: Block | None = None
 
@@ -86,7 +102,7 @@ class FrameBlock(Block):
     def take(self, start: int, stop: int) -> Block:
         """Return some of the rows."""
         if stop - start > SHORT:
-            return FrameBlock(self.first_line + start, self._frame[start:stop], self._lengths[start:stop])
+            return FrameBlock(self.first_line + start, self._frame[start:stop], self._lengths[start:stop], self._words)
         if self._plain is None:
             self._plain = Block(self.first_line, {name: self.texts(name) for name in self.names})
         return self._plain.take(start, stop)
@@ -98,8 +114,7 @@ class FrameBlock(Block):
 
     def unique(self, name: str) -> set[str]:
         """Return the texts a column holds."""
-        column = self._frame[name]
-        return {column[0]} if (column == column[0]).all() else set(column.unique().to_list())
+        return {self._words[name]} if name in self._words else set(self._frame[name].unique().to_list())
 
     def count(self, name: str, units: UnitCache, *, may_be_empty: bool = False) -> Ints:
         """Return a column of decimals in units; an empty text is 0 where it may be.
@@ -110,38 +125,48 @@ class FrameBlock(Block):
         quotient, rounded once, the double nearest to the decimal.  Only of 0 that says nothing, which is the double of
         1e-999 too: there the texts are looked at.
         """
-        column = self._frame[name]
         step, places = units.step, units.places
+        if name in self._words:
+            return np.repeat(self._one_word(name).count(name, units, may_be_empty=may_be_empty), len(self))
         if places > PLACES_MAX:
             return super().count(name, units, may_be_empty=may_be_empty)
-        numbers = column.cast(polars.Float64, strict=False).to_numpy()  # nan where it is none
-        lengths = self._lengths[name].to_numpy()
-        power = 10.0**places
+        column = self._frame[name]
+        numbers = column.cast(polars.Float64, strict=False).to_numpy(writable=True)  # nan where it is none
+        are_zero = np.zeros(len(self), np.bool_)
+        if units.least == 0 and len(zeros := np.flatnonzero(numbers == 0)):
+            word = column[int(zeros[0])]
+            if not word.strip("0."):
+                are_zero = (column == word).to_numpy()
+        told: Ints = np.empty(len(self), np.int64)
+        least, most = np.int64(max(units.least, 1)), np.int64(min(units.most, (10**DIGITS - 1) // step))
+        lengths = self._lengths[name].to_numpy(writable=True)
         with np.errstate(over="ignore", invalid="ignore"):
-            counts = np.rint(numbers * (power / step))
-            is_exact = (counts * step / power == numbers) & (counts >= max(units.least, 1))
-            is_exact &= (counts <= min(units.most, (10**DIGITS - 1) // step)) & (lengths <= DIGITS)
-        told: Ints = np.where(is_exact, counts, 0.0).astype(np.int64)
-        if units.least == 0:
-            zeros = np.flatnonzero(numbers == 0)
-            words = column[zeros]
-            if len(zeros) and not words[0].strip("0."):
-                is_exact[zeros] = (words == words[0]).to_numpy()
-        left = np.flatnonzero(~is_exact)
-        if len(left):
+            unproven = count_decimals(
+                numbers, lengths, are_zero, float(step), 10.0**places, least, most, np.int64(DIGITS), told
+            )
+        if unproven:
+            left = np.flatnonzero(told < 0)
             rest = Block(self.first_line, {name: column[left].to_list()})
             told[left] = rest.count(name, units, may_be_empty=may_be_empty)
         return told
 
     def choose(self, name: str, table: Mapping[str, int]) -> Ints:
         """Return a column of words as the numbers a table gives them."""
+        if name in self._words:
+            return np.repeat(self._one_word(name).choose(name, table), len(self))
         column = self._frame[name]
         told, found = np.zeros(len(self), np.int64), 0
         for word, number in table.items():
             here: NDArray[np.bool_] = (column == word).to_numpy()
-            told += here * np.int64(number)
+            told[here] = number
             found += int(np.count_nonzero(here))
-        return told if found == len(self) else super().choose(name, table)
+            if found == len(self):
+                return told
+        return super().choose(name, table)
+
+    def _one_word(self, name: str) -> Block:
+        """Return the first row of a column that holds one text over and over."""
+        return Block(self.first_line, {name: [self._words[name]]})
 
     def ids(self, name: str) -> Ints:
         """Return a column of ids as positive numbers (`number_id`)."""
@@ -154,7 +179,7 @@ class FrameBlock(Block):
     def stamps(self, name: str, ns_per_unit: int = NS_PER_US) -> Ints:
         """Return a column of stamps in ns since the epoch."""
         column = self._frame[name]
-        if name in self._lengths.columns or _find_bounds(column)[1] > STAMP_MAX // ns_per_unit:
+        if column.dtype != polars.Int64 or _find_bounds(column)[1] > STAMP_MAX // ns_per_unit:
             return super().stamps(name, ns_per_unit)
         told: Ints = column.to_numpy() * ns_per_unit
         return told

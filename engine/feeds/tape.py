@@ -373,25 +373,24 @@ class Teller:
         self._heaps = np.zeros(0, np.int64)
         self._fold_keys, self._fold_totals = np.zeros(ROOM_LEAST, np.int64), np.zeros(ROOM_LEAST, np.int64)
         self._numbers = np.zeros(tape.SELF_SIZE, np.int64)
-        self._used = 0  # upper bound of the table's slots in use
 
     def tell(self, rows: Records) -> Commands:
         """Return the commands of rows; a message that goes on in the next rows waits for them."""
         rows = np.ascontiguousarray(rows)
         self._make_room(rows)
         # A row makes at most one command, and what it crosses or clears was known or is among the rows.
-        out = np.empty(int(self._state["levels"].sum()) + 3 * len(rows) + 2 * int(self._numbers[3]) + 8, COMMAND)
+        out = np.empty(int(self._state["levels"].sum()) + 3 * len(rows) + 2 * self._folded + 8, COMMAND)
         count = self._kernels.tell_rows(rows, *self._arrays(), out)
         return out[:count]
 
     def finish(self) -> Commands:
         """Return the commands of the message that waited."""
         self._make_room(np.zeros(0, RECORD))  # instruments of which nothing could be told are counted too
-        out = np.empty(2 * int(self._state["levels"].sum()) + 2 * int(self._numbers[3]) + 8, COMMAND)
-        self._numbers[4] = 0
-        if self._numbers[3]:
+        out = np.empty(2 * int(self._state["levels"].sum()) + 2 * self._folded + 8, COMMAND)
+        self._numbers[self._kernels.OUT] = 0
+        if self._folded:
             self._kernels.flush(*self._arrays(), out)
-        return out[: self._numbers[4]]
+        return out[: self._numbers[self._kernels.OUT]]
 
     def known_levels(self, market: int) -> NDArray[np.int64]:
         """Return the known levels of an instrument: bids as their price, asks negated, best bid to best ask."""
@@ -403,8 +402,14 @@ class Teller:
         """Return how many levels and entries of heaps there is room for."""
         return len(self._table) + len(self._heaps)
 
+    @property
+    def _folded(self) -> int:
+        """How many levels of the open message wait."""
+        return int(self._numbers[self._kernels.FOLDED])
+
     def _arrays(self) -> tuple[NDArray[Any], ...]:
-        state = (self._table, self._heaps, self._sizes, self._starts, self._state, self.counts)
+        counts = self.counts.reshape(-1)
+        state = (self._table, self._heaps, self._sizes, self._starts, self._state, counts)
         return (*state, self._fold_keys, self._fold_totals, self._numbers)
 
     def _make_room(self, rows: Records) -> None:
@@ -413,7 +418,7 @@ class Teller:
             self._add_instruments()
         more = np.zeros(len(self._state), np.int64)
         levels = self._kernels.count_levels(rows, more)
-        folded = int(self._numbers[3])
+        folded = self._folded
         known = self._state["levels"]
         need = folded + levels + int(known.sum())
         if need > len(self._fold_keys):
@@ -421,12 +426,12 @@ class Teller:
                 grown = np.zeros(2 * need, np.int64)
                 grown[:folded] = getattr(self, name)[:folded]
                 setattr(self, name, grown)
-        if self._numbers[3]:
-            more[self._numbers[1]] += folded
+        if self._folded:
+            more[self._numbers[self._kernels.MARKET]] += folded
         room = np.repeat(more, 2)
-        if self._used + levels + folded > len(self._table) // 2 or np.any(self._sizes + room > self._rooms):
+        used = int(self._numbers[self._kernels.USED])
+        if used + levels + folded > len(self._table) // 2 or np.any(self._sizes + room > self._rooms):
             self._move(room, levels + folded)
-        self._used += levels
 
     def _move(self, room: NDArray[np.int64], rows: int) -> None:
         kept = np.repeat(self._state["levels"], 2)
@@ -434,16 +439,16 @@ class Teller:
         rooms = 2 * (kept + room) + ROOM_LEAST
         starts = np.cumsum(rooms) - rooms
         heaps = np.zeros(int(rooms.sum()), np.int64)
-        used = int(self._state["levels"].sum()) + int(self._numbers[3])
+        used = int(self._state["levels"].sum()) + self._folded
         size = TABLE_LEAST
         while size < 4 * (used + rows):
             size *= 2
         table = np.zeros(size, KNOWN_LEVEL)
-        message = self._numbers[0] if self._numbers[3] else -1
+        message = self._numbers[self._kernels.MESSAGE] if self._folded else -1
         self._kernels.move_levels(
-            self._table, self._heaps, self._sizes, self._starts, table, heaps, starts, np.int64(message)
+            self._table, self._heaps, self._sizes, self._starts, table, heaps, starts, self._numbers, np.int64(message)
         )
-        self._table, self._heaps, self._starts, self._rooms, self._used = table, heaps, starts, rooms, used
+        self._table, self._heaps, self._starts, self._rooms = table, heaps, starts, rooms
 
     def _add_instruments(self) -> None:
         count, before = len(self._instruments), len(self._state)

@@ -21,10 +21,30 @@ from numba.experimental import structref
 from numba.extending import intrinsic, models, register_model
 
 from engine._jit import JIT_DISABLED, helper, inlined
-from engine.layout import BOX_WORDS, EVENT, LINE_BYTES, REPORT, STATE_DTYPES, State
+from engine.layout import (
+    BOX_WORDS,
+    COMMAND,
+    EVENT,
+    INSTRUMENT,
+    KNOWN_LEVEL,
+    LINE_BYTES,
+    RECORD,
+    REPORT,
+    STATE_DTYPES,
+    State,
+)
 
 FIELDS = State._fields
-DTYPES = {**STATE_DTYPES, "events": EVENT, "reports": REPORT}  # of everything a helper may index
+# Of everything a helper may index: the state, and what is borrowed beside it.
+DTYPES = {
+    **STATE_DTYPES,
+    "events": EVENT,
+    "reports": REPORT,
+    "rows": RECORD,
+    "commands": COMMAND,
+    "instruments": INSTRUMENT,
+    "known_levels": KNOWN_LEVEL,
+}
 EVENTS_WORD = 2 * len(FIELDS)  # where in the box the events' address stands, then their length, then their keeper
 KEEPER_WORD = EVENTS_WORD + 2
 
@@ -68,9 +88,9 @@ if JIT_DISABLED:
         """Let a boxed state write to a keeper's events."""
         st.keeper = keeper
 
-    def borrow_reports(reports):
-        """Return the reports as helpers see them."""
-        return reports
+    def borrow(array):
+        """Return an array as helpers see it."""
+        return array
 
     def prefetch(table, index):
         """Do nothing: only a processor has something to fetch."""
@@ -230,9 +250,11 @@ else:
         """Lower `len(table)`."""
         return cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0]).length
 
+    LENDERS = {TABLES[name].dtype: TABLES[name] for name in DTYPES}
+
     @intrinsic
-    def borrow_reports(typingctx, reports):
-        """Return the reports as helpers see them: an array would be counted at every call."""
+    def borrow(typingctx, array):
+        """Return an array (1-D, C-contiguous) as helpers see it: the array itself would be counted at every call."""
 
         def codegen(context, builder, sig, args):
             array = context.make_array(sig.args[0])(context, builder, value=args[0])
@@ -241,7 +263,7 @@ else:
             table.length = array.nitems
             return table._getvalue()
 
-        return TABLES["reports"](reports), codegen
+        return LENDERS[array.dtype](array), codegen
 
     @structref.register
     class KeeperType(types.StructRef):

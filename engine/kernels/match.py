@@ -8,7 +8,7 @@ import numpy as np
 from engine._jit import hot, inlined, kernel
 from engine.codes import OK, ORDERS_FULL
 from engine.kernels.book import best_opposite, crosses, first_at, remove_order, rest_order, shrink_order
-from engine.kernels.box import borrow_reports, open_box
+from engine.kernels.box import borrow, open_box
 from engine.kernels.idmap import find_id
 from engine.kernels.margin import make_position
 from engine.layout import NIL
@@ -98,7 +98,7 @@ def run_messages(box, messages, reports):
     next_index, report_count : int64
     """
     st = open_box(box)
-    rows = borrow_reports(reports)
+    rows = borrow(reports)
     owner = make_position(st, np.int64(1), np.int64(0))
     head = st.head[0]
     count = np.int64(0)

@@ -6,11 +6,13 @@ all instruments, best prices on two heaps per instrument whose forgotten entries
 
 A level's key is its price for a bid and its negated price for an ask, so that a bid `b` and an ask `-a` cross when
 their sum is not negative.  Nothing here can run out of room: `Teller.make_room` counts what the rows may need.
+
+Helpers take tables (`engine.kernels.box.borrow`): arrays would be counted at every call, which is half of the work.
 """
 
 import numpy as np
 
-from engine._jit import inlined, kernel
+from engine._jit import helper, inlined, kernel
 from engine.codes import (
     BUY,
     ENDS_MESSAGE,
@@ -31,6 +33,7 @@ from engine.codes import (
     ROW_TRADE,
     UNCHECKED,
 )
+from engine.kernels.box import borrow
 from engine.kernels.idmap import home_of
 
 # Places in the counts of one instrument, as `engine.feeds.tape.COUNTS` names them.
@@ -38,8 +41,8 @@ MESSAGES, SNAPSHOTS, CROSSED, BEYOND, OFF_BOOK_PRINTS, FUNDING_PAID, BBO_CHECKED
 COUNTS_SIZE = 8
 
 # Places in the reader's own numbers.
-MESSAGE, MARKET, STAMP, FOLDED, OUT, IS_UNCHECKED = range(6)
-SELF_SIZE = 6
+MESSAGE, MARKET, STAMP, FOLDED, OUT, IS_UNCHECKED, USED = range(7)
+SELF_SIZE = 7
 
 PICO_PER_PPB = 1000
 
@@ -124,6 +127,23 @@ def tell(out, numbers, kind, market, side, price_tick, qty_lot):
 
 @kernel
 def flush(table, heaps, sizes, starts, instruments, counts, fold_keys, fold_totals, numbers, out):
+    """Tell the message that waited; the parameters are those of `tell_rows`."""
+    flush_message(
+        borrow(table),
+        borrow(heaps),
+        borrow(sizes),
+        borrow(starts),
+        borrow(instruments),
+        borrow(counts),
+        borrow(fold_keys),
+        borrow(fold_totals),
+        borrow(numbers),
+        borrow(out),
+    )
+
+
+@helper
+def flush_message(table, heaps, sizes, starts, instruments, counts, fold_keys, fold_totals, numbers, out):
     """Tell the open message: removals, what its additions cross, then the additions that are left (FEED-002).
 
     Afterwards the book's best prices are held against the venue's last quote (FEED-022).
@@ -173,11 +193,12 @@ def flush(table, heaps, sizes, starts, instruments, counts, fold_keys, fold_tota
                 key = fold_keys[at]
                 if not is_crossed or table[find_slot(table, key, market)]["is_known"] == is_kept:
                     tell(out, numbers, LEVEL, market, 1 if key > 0 else -1, abs(key), fold_totals[at] * is_kept)
-    counts[market, MESSAGES] += 1
-    counts[market, CROSSED] += is_crossed
+    tally = market * COUNTS_SIZE
+    counts[tally + MESSAGES] += 1
+    counts[tally + CROSSED] += is_crossed
     if instrument["is_quoted"] and not numbers[IS_UNCHECKED]:
-        counts[market, BBO_CHECKED] += 1
-        counts[market, BBO_EQUAL] += bid == instrument["bid_tick"] and -ask == instrument["ask_tick"]
+        counts[tally + BBO_CHECKED] += 1
+        counts[tally + BBO_EQUAL] += bid == instrument["bid_tick"] and -ask == instrument["ask_tick"]
     numbers[FOLDED] = 0
 
 
@@ -189,6 +210,7 @@ def gather(table, instruments, fold_keys, fold_totals, numbers, market, key, tot
     if known["key"] == 0:
         known["key"] = key
         known["market"] = market
+        numbers[USED] += 1
     if known["message"] != numbers[MESSAGE]:
         known["message"] = numbers[MESSAGE]
         known["at"] = numbers[FOLDED]
@@ -252,6 +274,47 @@ def merge_rows(joined, ends, out):
 
 
 @kernel
+def count_decimals(numbers, lengths, are_zero, step, power, least, most, digits, counts):
+    """Count decimals in units of `step / power` where doubles can prove it (`engine.feeds.frames`).
+
+    Parameters
+    ----------
+    numbers : array of float64
+        The decimals; nan where it is none.
+    lengths : array of uint32
+        Of their texts, in bytes.
+    are_zero : array of bool
+        Which texts are known to be a zero, where that is a count.
+    step, power : float64
+        Of the unit.
+    least, most : int64
+        Counts that may be.
+    digits : int64
+        Texts of so many bytes are all different doubles.
+    counts : array of int64
+        Gets the counts, and -1 where that is not proven.
+
+    Returns
+    -------
+    int
+        How many are not proven.
+    """
+    left = np.int64(0)
+    for at in range(len(numbers)):
+        number = numbers[at]
+        count = np.rint(number * (power / step))
+        is_proven = count * step / power == number and count >= least and count <= most and lengths[at] <= digits
+        if is_proven:
+            counts[at] = np.int64(count)
+        elif are_zero[at]:
+            counts[at] = 0
+        else:
+            counts[at] = -1
+            left += 1
+    return left
+
+
+@kernel
 def count_levels(rows, per_market):
     """Add to each market's count the rows that name levels of it, and return how many there are."""
     total = np.int64(0)
@@ -281,6 +344,25 @@ def tell_rows(rows, table, heaps, sizes, starts, instruments, counts, fold_keys,
     int
         How many commands were written.
     """
+    tell_each(
+        borrow(rows),
+        borrow(table),
+        borrow(heaps),
+        borrow(sizes),
+        borrow(starts),
+        borrow(instruments),
+        borrow(counts),
+        borrow(fold_keys),
+        borrow(fold_totals),
+        borrow(numbers),
+        borrow(out),
+    )
+    return numbers[OUT]
+
+
+@helper
+def tell_each(rows, table, heaps, sizes, starts, instruments, counts, fold_keys, fold_totals, numbers, out):
+    """Turn rows into commands (`tell_rows`)."""
     numbers[OUT] = 0
     for at in range(len(rows)):
         row = rows[at]
@@ -289,14 +371,14 @@ def tell_rows(rows, table, heaps, sizes, starts, instruments, counts, fold_keys,
         instrument = instruments[market]
         if kind == ROW_LEVEL or kind == ROW_CLEAR:
             if numbers[FOLDED] and (numbers[MARKET] != market or numbers[STAMP] != row["ts_ns"]):
-                flush(table, heaps, sizes, starts, instruments, counts, fold_keys, fold_totals, numbers, out)
+                flush_message(table, heaps, sizes, starts, instruments, counts, fold_keys, fold_totals, numbers, out)
             if numbers[FOLDED] == 0:
                 numbers[MESSAGE] += 1
                 numbers[IS_UNCHECKED] = row["flags"] & UNCHECKED
             numbers[MARKET] = market
             numbers[STAMP] = row["ts_ns"]
             if kind == ROW_CLEAR:
-                counts[market, SNAPSHOTS] += 1
+                counts[market * COUNTS_SIZE + SNAPSHOTS] += 1
                 # It replaces everything told before it, in this message too.
                 for folded in range(numbers[FOLDED]):
                     fold_totals[folded] = 0
@@ -307,22 +389,22 @@ def tell_rows(rows, table, heaps, sizes, starts, instruments, counts, fold_keys,
                             gather(table, instruments, fold_keys, fold_totals, numbers, market, key, 0)
             elif row["price"] > instrument["price_max_tick"]:
                 # Somebody always offers at ten times the price: out of the ladder's reach, and of any order's.
-                counts[market, BEYOND] += 1
+                counts[market * COUNTS_SIZE + BEYOND] += 1
             else:
                 key = row["price"] if row["side"] > 0 else -row["price"]
                 gather(table, instruments, fold_keys, fold_totals, numbers, market, key, row["qty"])
             if row["flags"] & ENDS_MESSAGE and numbers[FOLDED]:
-                flush(table, heaps, sizes, starts, instruments, counts, fold_keys, fold_totals, numbers, out)
+                flush_message(table, heaps, sizes, starts, instruments, counts, fold_keys, fold_totals, numbers, out)
             continue
         if numbers[FOLDED]:
-            flush(table, heaps, sizes, starts, instruments, counts, fold_keys, fold_totals, numbers, out)
+            flush_message(table, heaps, sizes, starts, instruments, counts, fold_keys, fold_totals, numbers, out)
         numbers[STAMP] = row["ts_ns"]
         if kind == ROW_TRADE:
             is_off = row["side"] == 0 or row["flags"] & OFF_MARKET != 0
             tell(out, numbers, PRINT, market, row["side"] if row["side"] != 0 else BUY, row["price"], row["qty"])
             if is_off:
                 out[numbers[OUT] - 1]["flags"] = OFF_BOOK
-                counts[market, OFF_BOOK_PRINTS] += 1
+                counts[market * COUNTS_SIZE + OFF_BOOK_PRINTS] += 1
         elif kind == ROW_QUOTE:
             instrument["is_quoted"] = 1
             if row["side"] > 0:
@@ -345,20 +427,21 @@ def tell_rows(rows, table, heaps, sizes, starts, instruments, counts, fold_keys,
                 if old != 0 and old < due and max(row["ts_ns"], row["exchange_ns"]) >= old:
                     tell(out, numbers, FUNDING, market, 0, 0, 0)
                     out[numbers[OUT] - 1]["amount_quote"] = instrument["funding_ppb"]
-                    counts[market, FUNDING_PAID] += 1
+                    counts[market * COUNTS_SIZE + FUNDING_PAID] += 1
                 instrument["funding_due_ns"] = due
             if row["flags"] & NO_RATE == 0:
                 instrument["funding_ppb"] = round_rate(row["price"])
-    return numbers[OUT]
 
 
 @kernel
-def move_levels(table, heaps, sizes, starts, new_table, new_heaps, new_starts, message):
+def move_levels(table, heaps, sizes, starts, new_table, new_heaps, new_starts, numbers, message):
     """Move what is known, and what the open message names, to larger or emptier arrays."""
+    numbers[USED] = 0
     for slot in range(len(table)):
         level = table[slot]
         if level["key"] != 0 and (level["is_known"] or level["message"] == message):
             new_table[find_slot(new_table, level["key"], np.int64(level["market"]))] = level
+            numbers[USED] += 1
     for heap in range(len(sizes)):
         base = starts[heap]
         size = sizes[heap]

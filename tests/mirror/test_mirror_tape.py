@@ -14,6 +14,7 @@ from engine.codes import ENDS_MESSAGE, ROW_CLEAR, ROW_LEVEL, ROW_QUOTE, ROW_TRAD
 from engine.contract import Market, Tier
 from engine.feeds.instruments import Instruments
 from engine.feeds.tape import COUNTS, Teller
+from engine.kernels.tape import count_decimals
 from engine.layout import RECORD
 
 TIERS = (Tier(floor=Decimal(0), initial=Decimal("0.01"), maintenance=Decimal("0.005")),)
@@ -171,3 +172,42 @@ def test_levels_that_came_and_went_are_forgotten():
     teller.finish()
     assert not len(teller.known_levels(0))
     assert teller.room() < 20_000
+
+
+decimal_texts = st.one_of(
+    st.decimals(0, 10**9, places=3).map(str),
+    st.sampled_from(["", "x", "nan", "inf", "1e300", "-5", "0.5", "0.55", "123456789012345.6", "1e-999", "0.000"]),
+)
+
+
+@given(st.lists(decimal_texts, min_size=1, max_size=20), st.sampled_from(["0.5", "0.001", "1", "10", "1e-8"]))
+def test_decimals_are_counted_where_doubles_prove_it(texts, unit):
+    """FEED-060: a count is the decimal's own, and what stays unproven has more digits, no number or no such count."""
+    least, most, digits = 1, 10**12, 15
+    exponent = Decimal(unit).as_tuple().exponent
+    power = 10 ** max(-exponent, 0)
+    step = int(Decimal(unit) * power)
+    doubles = []
+    for text in texts:
+        try:
+            doubles.append(float(text))
+        except ValueError:
+            doubles.append(float("nan"))
+    counts = np.empty(len(texts), np.int64)
+    lengths = np.array([len(text) for text in texts], np.uint32)
+    are_zero = np.array([text in ("0.000", "0") for text in texts])
+    most = min(most, (10**digits - 1) // step)
+    bounds = (np.int64(least), np.int64(most), np.int64(digits))
+    with np.errstate(over="ignore", invalid="ignore"):
+        left = count_decimals(np.array(doubles), lengths, are_zero, float(step), float(power), *bounds, counts)
+    assert left == np.count_nonzero(counts < 0)
+    for text, count in zip(texts, counts.tolist(), strict=True):
+        try:
+            wanted = Decimal(text) / Decimal(unit)
+        except ArithmeticError:
+            wanted = None
+        is_count = wanted is not None and wanted.is_finite() and wanted == int(wanted) and len(text) <= digits
+        if is_count and (text in ("0.000", "0") or least <= wanted <= most):
+            assert count == wanted
+        else:
+            assert count == -1

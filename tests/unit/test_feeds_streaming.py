@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import zlib
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,12 @@ from engine.contract import Market, Tier
 from engine.errors import DataError
 from engine.feeds import AheadFeed, columns, open_feed, read_ahead, tape
 from engine.feeds.columns import Block, FieldError, read_plainly
-from engine.feeds.instruments import Findings, UnitCache
+from engine.feeds.instruments import Findings, Instrument, UnitCache
 from engine.feeds.merge import cut_chunks, merge_streams
 from engine.feeds.tardis import SCHEMAS
 from engine.layout import COMMAND, RECORD
 from engine.replay import Plan, run_replay
+from engine.units import parse_decimal
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "replay_data" / "synthetic_btc"
@@ -70,9 +71,10 @@ def test_decimals_are_counted_exactly(texts, unit, bounds, may_be_empty):
     """FEED-060: whatever the text and the unit, polars' doubles give the count that the digits give, or the refusal."""
     frame = polars.DataFrame({"x": texts}, schema={"x": polars.String})
     lengths = frame.select(polars.col("x").str.len_bytes())
+    words = {"x": texts[0]} if len(set(texts)) == 1 else {}
     asked = [
         settle(lambda block=block: block.count("x", UnitCache(Decimal(unit), *bounds), may_be_empty=may_be_empty))
-        for block in (Block(1, {"x": texts}), frames.FrameBlock(1, frame, lengths))
+        for block in (Block(1, {"x": texts}), frames.FrameBlock(1, frame, lengths, words))
     ]
     assert asked[0] == asked[1]
 
@@ -82,13 +84,29 @@ def test_no_decimal_passes_for_its_neighbour(digits, places, unit):
     """FEED-060: with fifteen digits and more, a count is exact or the text is refused."""
     text = format(Decimal(digits).scaleb(-places), "f")
     frame = polars.DataFrame({"x": [text]})
-    block = frames.FrameBlock(1, frame, frame.select(polars.col("x").str.len_bytes()))
+    block = frames.FrameBlock(1, frame, frame.select(polars.col("x").str.len_bytes()), {})
     found = settle(lambda: block.count("x", UnitCache(Decimal(unit), 0, 1 << 62)))
     if isinstance(found, list):
         assert Decimal(found[0]) * Decimal(unit) == Decimal(text)
     else:
         count = Decimal(text) / Decimal(unit)
         assert count != int(count) or count > 1 << 62
+
+
+@given(st.one_of(numbers, st.decimals(0, 3 * 10**5, places=12).map(str), st.sampled_from(["²", "٣", "1" * 40])))
+def test_fine_prices_are_their_decimals(text):
+    """FEED-005: a mark's fine units are its decimal's, half-even; what is none or out of reach is refused."""
+    instrument = Instrument(0, "", "BTCUSDT", MARKET, {})
+    try:
+        wanted = int((parse_decimal(text) / instrument.fine_unit).to_integral_value(ROUND_HALF_EVEN)) if text else 0
+        is_told = not text or instrument.fine_per_tick // 2 <= wanted <= instrument.price_max_tick * 10**8
+    except ValueError:
+        is_told = False
+    if is_told:
+        assert instrument.count_fine(text) == wanted
+    else:
+        with pytest.raises(ValueError, match="expected"):
+            instrument.count_fine(text)
 
 
 @pytest.mark.parametrize(
