@@ -14,8 +14,8 @@ import polars
 from numpy.typing import NDArray
 
 from engine.feeds.block import NS_PER_US, STAMP_MAX, Block, Ints
+from engine.feeds.doubles import count_decimals
 from engine.feeds.instruments import UnitCache
-from engine.kernels.tape import count_decimals
 
 # Decimals of so many digits are all different doubles, and so are whole numbers below.
 DIGITS = 15

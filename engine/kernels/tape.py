@@ -274,47 +274,6 @@ def merge_rows(joined, ends, out):
 
 
 @kernel
-def count_decimals(numbers, lengths, are_zero, step, power, least, most, digits, counts):
-    """Count decimals in units of `step / power` where doubles can prove it (`engine.feeds.frames`).
-
-    Parameters
-    ----------
-    numbers : array of float64
-        The decimals; nan where it is none.
-    lengths : array of uint32
-        Of their texts, in bytes.
-    are_zero : array of bool
-        Which texts are known to be a zero, where that is a count.
-    step, power : float64
-        Of the unit.
-    least, most : int64
-        Counts that may be.
-    digits : int64
-        Texts of so many bytes are all different doubles.
-    counts : array of int64
-        Gets the counts, and -1 where that is not proven.
-
-    Returns
-    -------
-    int
-        How many are not proven.
-    """
-    left = np.int64(0)
-    for at in range(len(numbers)):
-        number = numbers[at]
-        count = np.rint(number * (power / step))
-        is_proven = count * step / power == number and count >= least and count <= most and lengths[at] <= digits
-        if is_proven:
-            counts[at] = np.int64(count)
-        elif are_zero[at]:
-            counts[at] = 0
-        else:
-            counts[at] = -1
-            left += 1
-    return left
-
-
-@kernel
 def count_levels(rows, per_market):
     """Add to each market's count the rows that name levels of it, and return how many there are."""
     total = np.int64(0)

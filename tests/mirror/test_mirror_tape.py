@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from engine import codes
 from engine.codes import ENDS_MESSAGE, ROW_CLEAR, ROW_LEVEL, ROW_QUOTE, ROW_TRADE
 from engine.contract import Market, Tier
+from engine.feeds.doubles import count_decimals
 from engine.feeds.instruments import Instruments
 from engine.feeds.tape import COUNTS, Teller
-from engine.kernels.tape import count_decimals
 from engine.layout import RECORD
 
 TIERS = (Tier(floor=Decimal(0), initial=Decimal("0.01"), maintenance=Decimal("0.005")),)
