@@ -6,9 +6,12 @@ import json
 import shutil
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import engine
 from engine.cli import compile_kernels, main
@@ -17,10 +20,12 @@ from engine.contract import Market, Tier, build_setup, load_market
 from engine.feeds import open_feed
 from engine.layout import EVENT
 from engine.replay import Plan, count_fund, run_replay
+from engine.replay.files import RunFolder
 from engine.runs import RunRecord, Table, load_run
 from engine.runs.ccxt import rename_as_ccxt
 from engine.runs.logs import SCORE_RULES, Units, build_log, format_ns, read_rule
 from engine.scenario import load_population, load_shock
+from tests.unit.test_twin import SIM, SIM_MARKET, write
 
 ROOT = Path(__file__).resolve().parents[1]
 TAPE = ROOT / "replay_data" / "synthetic_btc"
@@ -177,6 +182,125 @@ def test_rows_are_chosen_by_account_and_time(demo, capsys):
     assert zoned == [row for row in rows if row["datetime"] < "2025-03-03T07:59:49"] != []
     _, here = read_csv(log(capsys, demo, "--adl", "--market", "BTCUSDT"))
     assert here == rows
+
+
+# ---------------------------------------------------------------- accounts by name
+
+BOOK = """account,symbol,side,amount,entry_price,leverage,margin_mode
+alice,BTCUSDT,long,12.5,59800.5,25,isolated
+bob,BTCUSDT,long,300,59900,20,cross
+carol,BTCUSDT,short,200,60100,10,cross
+2,BTCUSDT,short,2,60100,10,cross
+dora,BTCUSDT,short,1,60100,10,cross
+"""
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    """Return a run of positions whose owners have names; one is called 2, and has number 4."""
+    compile_kernels()
+    home = tmp_path_factory.mktemp("book")
+    (home / "book.csv").write_text(BOOK)
+    words = ["replay", str(TAPE), "--market", str(TAPE / "market.toml"), "--population", str(home / "book.csv")]
+    words += ["--shock", str(TAPE / "shock.toml"), "--fund", "1000", "--json", "--out", str(home / "run")]
+    assert main(words) == 0
+    return home / "run"
+
+
+def test_every_account_is_found_by_its_name(book, capsys):
+    """Only bob is in a list of the summary; a name comes before a number.  Source: LOG-004, POP-002."""
+    told = load_run(book).summary
+    assert {row["name"] for row in (*told["adl_top"], *told["deficits_top"], told["worst_slippage"])} == {"bob"}
+    names = {"1": "alice", "2": "bob", "3": "carol", "4": "2", "5": "dora"}
+    assert json.loads((book / "names.json").read_text()) == names
+    for asked, number in (("alice", 1), ("2", 4), ("02", 2), ("dora", 5), ("5", 5)):
+        _, trades = read_csv(log(capsys, book, "--trades", "--account", asked))
+        _, standing = read_csv(log(capsys, book, "--positions", "--to", "1s", "--account", asked))
+        assert {row["account"] for row in standing} == {str(number)}
+        assert all(str(number) in (row["account"], row["maker"]) for row in trades)
+    _, standing = read_csv(log(capsys, book, "--positions", "--to", "1s"))
+    assert [row["name"] for row in standing] == ["alice", "bob", "carol", "2", "dora"]
+    _, several = read_csv(log(capsys, book, "--positions", "--to", "1s", "--account", "dora", "--account", "3"))
+    assert [row["name"] for row in several] == ["carol", "dora"]
+    _, house = read_csv(log(capsys, book, "--trades", "--account", "outside"))
+    _, trades = read_csv(log(capsys, book, "--trades"))
+    assert house == [row for row in trades if row["maker"] == "0" or row["account"] == "0"] != []
+
+
+def test_a_name_nobody_has_is_refused_with_the_nearest(book, demo, tmp_path, capsys):
+    """Source: LOG-004, CLI-033, CLI-002."""
+    for words in (["log", str(book), "--adl"], ["explain", str(book)]):
+        assert main([*words, "--account", "carl"]) == 5
+        said = "--account: unknown 'carl', expected one of the run's 5 names, or a number; did you mean 'carol'?"
+        assert said in capsys.readouterr().err
+        assert main([*words, "--account", "zz"]) == 5
+        assert capsys.readouterr().err.endswith("or a number\n")
+    assert not (demo / "names.json").exists()
+    assert main(["log", str(demo), "--adl", "--account", "bob"]) == 5
+    assert "unknown 'bob', the run names nobody: expected a number" in capsys.readouterr().err
+    # two files of positions may use a name twice
+    twice = tmp_path / "twice"
+    shutil.copytree(book, twice)
+    (twice / "names.json").write_text('{"1": "alice", "3": "alice"}')
+    _, both = read_csv(log(capsys, twice, "--positions", "--to", "1s", "--account", "alice"))
+    assert [row["account"] for row in both] == ["1", "3"]
+    assert main(["explain", str(twice), "--account", "alice"]) == 5
+    assert "several are called 'alice', expected a number: 1, 3" in capsys.readouterr().err
+
+
+def test_older_directories_are_read_still(book, tmp_path, capsys):
+    """They hold the names of the summary's lists alone, and the message says so.  Source: LOG-004, POP-002."""
+    old = tmp_path / "old"
+    shutil.copytree(book, old)
+    (old / "names.json").unlink()
+    assert load_run(old).record.names == {2: "bob"}
+    _, mine = read_csv(log(capsys, old, "--liquidations", "--account", "bob"))
+    _, now = read_csv(log(capsys, book, "--liquidations", "--account", "bob"))
+    assert [row["seq"] for row in mine] == [row["seq"] for row in now] != []
+    assert main(["explain", str(old), "--account", "dora"]) == 5
+    said = "this run directory is older and kept few of its names: run it again, or give the number"
+    assert said in capsys.readouterr().err
+    _, mine = read_csv(log(capsys, old, "--positions", "--account", "5"))
+    assert [row["name"] for row in mine] == ["5"]
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", '{"1": 2}', '{"one": "alice"}', "[" * 100_000])
+def test_names_that_are_none_are_refused(book, tmp_path, capsys, text):
+    """Source: POP-002, CLI-002."""
+    bad = tmp_path / "bad"
+    shutil.copytree(book, bad)
+    (bad / "names.json").write_text(text)
+    for words in (["log", str(bad), "--adl"], ["explain", str(bad), "--account", "bob"], ["report", str(bad)]):
+        assert main(words) == 4
+        assert "names.json: expected an object of account numbers and names" in capsys.readouterr().err
+
+
+@given(st.dictionaries(st.integers(1, 1 << 31), st.text(st.characters(exclude_categories=["Cs"])), min_size=1))
+def test_names_come_back_as_they_were(names):
+    """Commas, quotes, line ends, other scripts.  Source: POP-002."""
+    market = load_market(TAPE / "market.toml")
+    with TemporaryDirectory() as home, RunFolder(Path(home) / "run") as folder:
+        folder.write_names(names)
+        folder.write_names({})
+        assert RunRecord(folder.part, {}, build_setup([market]), (market,)).names == names
+
+
+def test_a_simulated_market_keeps_names_too(tmp_path, capsys):
+    """Source: POP-002, SIM-009."""
+    (tmp_path / "book.csv").write_text(BOOK)
+    words = [str(write(tmp_path, "sim", SIM)), "--market", str(write(tmp_path, "market", SIM_MARKET)), "--json"]
+    assert main(["sim", *words, "--out", str(tmp_path / "drawn")]) == 0
+    assert not (tmp_path / "drawn" / "names.json").exists()
+    words += ["--population", str(tmp_path / "book.csv")]
+    assert main(["sim", *words, "--out", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    _, mine = read_csv(log(capsys, tmp_path / "run", "--positions", "--to", "1s", "--account", "dora"))
+    assert [(row["account"], row["name"]) for row in mine] == [("5", "dora")]
+    (tmp_path / "run" / "names.json").unlink()
+    assert main(["log", str(tmp_path / "run"), "--adl", "--account", "zoe"]) == 5
+    assert "this run directory is older" in capsys.readouterr().err
+    assert main(["sim", *words[:-2], "--out", str(tmp_path / "run")]) == 0
+    assert not (tmp_path / "run" / "names.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ def add_explain(verbs: Any) -> None:
     """Add the verb and its arguments."""
     explain = verbs.add_parser("explain", help="one account's story: its rank, its liquidation, who paid and was paid")
     explain.add_argument("run", type=Path, metavar="RUN", help="a run directory with its events")
-    explain.add_argument("--account", type=positive, required=True, metavar="A", help="its number")
+    explain.add_argument("--account", required=True, metavar="A", help="its name or number")
     explain.add_argument(
         "--looks", type=positive, default=10, metavar="N", help="at how many times it is ranked (default %(default)s)"
     )

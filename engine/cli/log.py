@@ -21,7 +21,7 @@ LOGS = {
     "ranks": "the ADL queues then, first in line first",
 }
 STANDING = ("positions", "ranks")
-PEOPLE = ("account", "name", "victim", "victim_name", "maker", "maker_name")
+PEOPLE = ("account", "victim", "maker")
 
 
 def add_log(verbs: Any) -> None:
@@ -34,7 +34,7 @@ def add_log(verbs: Any) -> None:
     log.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="default %(default)s")
     log.add_argument("--market", action="append", default=[], metavar="SYMBOL", help="only of it; repeat for more")
     log.add_argument(
-        "--account", action="append", default=[], metavar="N", help="only of it, name or number; repeat for more"
+        "--account", action="append", default=[], metavar="A", help="only of it, name or number; repeat for more"
     )
     log.add_argument(
         "--from", dest="since", metavar="T", help="from this time on: 2025-10-10T21:15:00 (UTC), or 30s in"
@@ -84,10 +84,12 @@ def filter_log(run: "LoadedRun", table: "Table", options: argparse.Namespace) ->
     Raises
     ------
     ConfigError
-        For a market the run does not have, or a time that is none.
+        For a market the run does not have, a name nobody has, or a time that is none.
 
     Source: LOG-004.
     """
+    from engine.runs.people import find_accounts
+
     known = [market.symbol for market in run.record.markets]
     for symbol in options.market:
         if symbol not in known:
@@ -101,9 +103,9 @@ def filter_log(run: "LoadedRun", table: "Table", options: argparse.Namespace) ->
     if options.market:
         places = [at for at in places if table.columns["symbol"][at] in options.market]
     if options.account:
-        wanted = set(options.account)
+        wanted = {account for who in options.account for account in find_accounts(run.record, who)}
         people = [table.columns[name] for name in PEOPLE if name in table.columns]
-        places = [at for at in places if any(str(column[at]) in wanted for column in people)]
+        places = [at for at in places if any(column[at] in wanted for column in people)]
     if since is not None or until is not None:
         places = [at for at in places if (since is None or times[at] >= since) and (until is None or times[at] < until)]
     return table.take(places)

@@ -119,6 +119,7 @@ def _run(config: Any, market: Any, options: argparse.Namespace, given: dict[str,
         if opened:
             opened.write_market(commands=np.asarray(done.commands), series=done.series)
             opened.write_series(done.signs, [market.symbol])
+            opened.write_names(done.names)
             written = opened.finish(done.summary, compose_report(done.summary))
     if watch:
         watch.finish(done.summary["verdict"])

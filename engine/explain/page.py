@@ -32,9 +32,10 @@ def compose_story(story: Row) -> str:
     Source: EXPL-001..EXPL-004.
     """
     write = Writer(story)
-    end, sums = story["end"], story["sums"]
+    end, sums, account = story["end"], story["sums"], story["account"]
+    number = f" (number {account})" if str(account) in story["names"] else ""
     parts = [
-        f"account {story['account']} of {story['run']}: ends with {write.money(end['equity_quote'])}, "
+        f"{_who(write, account)}{number} of {story['run']}: ends with {write.money(end['equity_quote'])}, "
         f"{_signed(write, end['result_quote'])} on what it brought"
     ]
     shown = [(label, write.amount(sums[key])) for label, key in LABELS if sums[key]]
@@ -154,11 +155,12 @@ def _tell_accepted(write: Writer, row: Row) -> str:
 def _tell_trade(write: Writer, row: Row) -> str:
     does = "buys" if row["side"] > 0 else "sells"
     fee = f"fee {write.amount(row['fee_quote'])}"
-    return f"{does} {_lots_at(write, row)} as {row['role']}, {fee}, with {_who(row['other'])}"
+    return f"{does} {_lots_at(write, row)} as {row['role']}, {fee}, with {_who(write, row['other'])}"
 
 
-def _who(account: int) -> str:
-    return {0: "the outside", -1: "the house"}.get(account, f"account {account}")
+def _who(write: Writer, account: int) -> str:
+    name = write.summary["names"].get(str(account), account)
+    return {0: "the outside", -1: "the house"}.get(account, f"account {name}")
 
 
 def _tell_started(write: Writer, row: Row) -> str:
@@ -181,18 +183,18 @@ def _tell_liquidation_fill(write: Writer, row: Row) -> str:
     )
     surplus = row["surplus_quote"]
     made = f"{write.amount(abs(surplus))} {'left over' if surplus >= 0 else 'missing'}"
-    return f"{against}: {made}; paid to {_who(row['other'])}"
+    return f"{against}: {made}; paid to {_who(write, row['other'])}"
 
 
 def _tell_adl(write: Writer, row: Row) -> str:
     mark = f"mark {write.price(row['market'], row['mark_tick'])}"
     place = f"rank {row['rank']:,} of {row['queue']:,}"
     if row["role"] == "bankrupt":
-        return f"closed against {_who(row['other'])} ({place}): {_lots_at(write, row)}, {mark}"
+        return f"closed against {_who(write, row['other'])} ({place}): {_lots_at(write, row)}, {mark}"
     loss = row["loss_quote"]
     gave = f"{'gives up' if loss >= 0 else 'gains'} {write.amount(abs(loss))} against the mark"
     kept = f"keeps PnL {write.amount(row['realised_quote'])}"
-    by = f"deleveraged ({place}, score {row['score'] / 1e9:,.4f}) for {_who(row['other'])}"
+    by = f"deleveraged ({place}, score {row['score'] / 1e9:,.4f}) for {_who(write, row['other'])}"
     return f"{by}: {_lots_at(write, row)}, {mark}: {gave}, {kept}"
 
 
@@ -223,7 +225,8 @@ def _tell_plain(write: Writer, row: Row) -> str:
     if kind == "adl_notice":
         return f"is left with {write.lots(row['market'], row.get('qty_lot', 0))}"
     if kind == "takeover":
-        return f"{_who(row['other'])} takes over {write.lots(row['market'], row['qty_lot'])}, {amount} paid in for it"
+        taken = write.lots(row["market"], row["qty_lot"])
+        return f"{_who(write, row['other'])} takes over {taken}, {amount} paid in for it"
     if kind == "liquidation_ended":
         return f"liquidation ends: equity {amount}, {row.get('qty_lot', 0):,} lots closed"
     if kind == "variation":

@@ -1,7 +1,7 @@
 """What an account met and how it stood, told by the auditor: balances rebuilt from the events, nothing run again."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from engine.contract import Setup, value_of
 from engine.errors import ConfigError, DataError, InvariantError
 from engine.lab.waves import score_stand
 from engine.reference.scores import compute_score
+from engine.runs.people import find_account
 from engine.runs.read import RunRecord, open_run, read_events
 
 Rows = NDArray[np.void]
@@ -25,35 +26,41 @@ Row = dict[str, Any]
 SCHEMA = 1
 # accepted commands that change what an account has or how it is margined
 WITH_OTHER = (codes.TRADE, codes.LIQUIDATION_FILL, codes.ADL_FILL)  # whose `other` is an account
+BY_FUND = ("fund_credit", "fund_debit")  # whose `other` is a fund
 REASONS = {codes.FUND_SHORT: "fund_short", codes.BOOK_EMPTY: "book_empty", codes.FUND_HELD: "fund_held"}
 BOOKED = (codes.DEPOSIT, codes.WITHDRAW, codes.MOVE_MARGIN, codes.SET_LEVERAGE, codes.SET_MARGIN_MODE, codes.ASSIGN)
 
 
-def explain_account(folder: Path, account: int, looks: int) -> Row:
+def explain_account(folder: Path, account: int | str, looks: int) -> Row:
     """Return an account's story.
 
     Parameters
     ----------
     folder : path
         A run directory with its events.
+    account : int or str
+        Its number, or its name.
     looks : int
         At how many times, evenly over the run, its standing is told.
 
     Returns
     -------
     dict
-        `end`, `sums`, `looks` and `events`, as formats.md has them.
+        `end`, `sums`, `looks` and `events`, as formats.md has them; in `names` who of it has one.
 
     Raises
     ------
     ConfigError
-        If the run has no event of the account.
+        If nobody is called so, or the run has no event of the account.
     DataError
         If the folder is no run, keeps no events, or they contradict each other.
 
-    Source: EXPL-001..EXPL-004.
+    Source: EXPL-001..EXPL-004, POP-002.
     """
     run = open_run(folder)
+    account = account if isinstance(account, int) else find_account(run, account)
+    if account <= codes.EXTERNAL:
+        raise ConfigError(f"--account {account}: the outside and the house have no story, accounts begin at 1")
     reader = _Reader(run, account, looks)
     try:
         reader.read(read_events(folder))
@@ -64,6 +71,7 @@ def explain_account(folder: Path, account: int, looks: int) -> Row:
     return {
         "schema": SCHEMA,
         "account": account,
+        "names": reader.list_names(run.names),
         "run": folder.name,
         "digest": run.summary["digest"],
         "first_ns": run.summary["first_ns"],
@@ -137,13 +145,19 @@ class _Reader:
             place = {"ts_ns": event.ts_ns, "seq": event.seq, "kind": codes.EVENT_NAMES[event.kind]}
             self.events.append(place | {"market": event.market} | told)
 
+    def list_names(self, names: Mapping[int, str]) -> dict[str, str]:
+        """Return the names of the account and of those it met, by number, as JSON has them."""
+        met = (row["other"] for row in self.events if "other" in row and row["kind"] not in BY_FUND)
+        people = sorted({self.account, *met})
+        return {str(account): names[account] for account in people if account in names}
+
     # ------------------------------------------------------------ how it stands
 
     def _look(self, ts_ns: int) -> None:
         """Note how each open position of the account stands (EXPL-002)."""
         for market in range(len(self.setup.markets)):
             held = self.auditor.holdings.get(self.account, {}).get(market)
-            if held is not None and held.qty and self.account > codes.EXTERNAL:
+            if held is not None and held.qty:
                 self.looks.append({"ts_ns": ts_ns, "market": market} | self._stand(market) | self._rank(market))
 
     def _stand(self, market: int) -> Row:

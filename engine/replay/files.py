@@ -6,7 +6,7 @@ short one.
 
 import json
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -22,8 +22,8 @@ Rows = NDArray[np.void]
 
 EVENT_FORMATS = ("npz", "parquet", "none")
 SUMMARY, REPORT, REPRODUCTION, MARKET = "summary.json", "report.txt", "reproduction.npz", "market.npz"
-LIQUIDATIONS, ACCOUNTS = "liquidations.csv", "accounts.csv"
-OURS = {SUMMARY, REPORT, REPRODUCTION, MARKET, LIQUIDATIONS, ACCOUNTS, "events.npz", "events.parquet"}
+LIQUIDATIONS, ACCOUNTS, NAMES = "liquidations.csv", "accounts.csv", "names.json"
+OURS = {SUMMARY, REPORT, REPRODUCTION, MARKET, LIQUIDATIONS, ACCOUNTS, NAMES, "events.npz", "events.parquet"}
 OURS |= {"series.npz", "series.parquet"}
 OURS.add("report.html")  # added to a finished run (REP-001)
 PARQUET_ROWS = 1 << 20
@@ -105,6 +105,11 @@ class RunFolder(Workplace):
     def write_text(self, name: str, text: str) -> None:
         """Write one more file of the run."""
         (self.part / name).write_text(text, encoding="utf-8")
+
+    def write_names(self, names: Mapping[int, str]) -> None:
+        """Write what accounts are called, by number, a line each; no file where nobody is named (POP-002)."""
+        if names:
+            self.write_text(NAMES, json.dumps(names, ensure_ascii=False, separators=(",\n", ": ")) + "\n")
 
     def write_market(self, **arrays: NDArray[Any]) -> None:
         """Write what a simulated market sent, and what stood at each of its steps (SIM-009)."""

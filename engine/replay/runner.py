@@ -260,6 +260,8 @@ class Runner:
                 number, chunk = numbered
                 if number == 0:
                     self.tally.begin(self.first_ns)
+                    if self.folder:
+                        self.folder.write_names(self.names)
                     if self.watcher:
                         self.watcher.begin(self.exchange, self.tally, self.first_ns, self.names, self.should_stop)
                 interrupted = self._apply(chunk)

@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.contract import Market, Setup, build_setup, convert_markets
-from engine.errors import LISTED, DataError, MissingExtraError, suggest
+from engine.errors import LISTED, DataError, MissingExtraError, explain_os, suggest
 from engine.files import ARCHIVE_BYTES_MAX, JSON_BYTES_MAX, check_parquet_rows, read_arrays, read_text, refuse_parquet
 from engine.layout import EVENT
 from engine.units import parse_decimal
@@ -17,7 +19,8 @@ from engine.units import parse_decimal
 Rows = NDArray[np.void]
 
 
-class RunRecord(NamedTuple):
+@dataclass(frozen=True)
+class RunRecord:
     """A run directory as its summary describes it."""
 
     folder: Path
@@ -26,8 +29,23 @@ class RunRecord(NamedTuple):
     markets: tuple[Market, ...]
 
     @property
+    def keeps_names(self) -> bool:
+        """Return whether all names are kept: not where nobody was named, nor in directories of older versions."""
+        return (self.folder / "names.json").exists()
+
+    @cached_property
     def names(self) -> dict[int, str]:
-        """Return the names of accounts that the summary tells: those among its largest deficits and closes."""
+        """Return what accounts are called, by number; of an older directory only who is in a list of the summary.
+
+        Raises
+        ------
+        DataError
+            If they cannot be read.
+
+        Source: POP-002.
+        """
+        if self.keeps_names:
+            return _read_names(self.folder / "names.json")
         rows = (*self.summary["adl_top"], *self.summary["deficits_top"], self.summary["worst_slippage"] or {})
         return {row["account"]: str(row["name"]) for row in rows if "name" in row}
 
@@ -67,6 +85,18 @@ def _find_runs(folder: Path) -> str:
             listed = ", ".join(map(str, names[:LISTED])) + (", ..." if len(names) > LISTED else "")
             return f"{folder} has none, these have: {listed}{near if place != folder else ''}"
     return f"{folder} has none; a run directory is what --out names (perp demo makes one)"
+
+
+def _read_names(path: Path) -> dict[int, str]:
+    try:
+        told = json.loads(read_text(path, ARCHIVE_BYTES_MAX))
+        if not (isinstance(told, dict) and all(isinstance(name, str) for name in told.values())):
+            raise ValueError("got something else")
+        return {int(number): name for number, name in told.items()}
+    except OSError as error:
+        raise DataError(path, None, None, explain_os(error, path)) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(path, None, None, f"expected an object of account numbers and names: {error}") from error
 
 
 def read_events(folder: Path) -> Iterator[Rows]:

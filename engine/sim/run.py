@@ -55,6 +55,8 @@ class Simulated(Tabular):
         Everything the exchange was sent: the opening, then the market.
     signs : SIGNS[:]
         Warning signs, at instants of time (SIGN-001).
+    names : dict
+        What a file of real positions calls its accounts (POP-002).
     """
 
     summary: dict[str, Any]
@@ -62,6 +64,7 @@ class Simulated(Tabular):
     series: Rows
     commands: Rows | None
     signs: Rows
+    names: dict[int, str]
 
     def to_table(self) -> Table:
         """Return the summary as one row."""
@@ -281,7 +284,7 @@ def run_simulation(
         "commands_per_s": round((counter.commands - len(opening.commands)) / seconds),
     }
     sent = np.concatenate(kept) if keep_commands else None
-    return Simulated(summary, exchange, simulator.series, sent, sampler.read_rows())
+    return Simulated(summary, exchange, simulator.series, sent, sampler.read_rows(), opening.names)
 
 
 def _advance(simulator: Simulator, sampler: Sampler, watcher: Watcher | None) -> Iterator[tuple[Rows, Rows]]:

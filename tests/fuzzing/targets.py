@@ -22,7 +22,7 @@ import numpy as np
 
 from engine import codes
 from engine.contract import load_market, load_tiers
-from engine.errors import EngineError, InvariantError
+from engine.errors import ConfigError, EngineError, InvariantError
 from engine.exchange import Exchange, verify_journal
 from engine.feeds import open_feed
 from engine.feeds.formats import sniff_file
@@ -461,6 +461,28 @@ def describe_run(path: Path, more: str, at: int) -> None:
     json.dumps(describe(path.parent, 10**9))
 
 
+def list_names() -> list[Sample]:
+    """Return the names of a run's accounts."""
+    return [Sample("names.json", b'{"1": "alice",\n"2": "7",\n"30": "b\\u00f6b, \\"the\\" \\n whale"}\n')]
+
+
+def read_names(path: Path) -> None:
+    """Ask a run for an account by name."""
+    from engine.runs import open_run
+    from engine.runs.people import find_account
+
+    path.with_name("summary.json").write_bytes(_keep_run()[0])
+    run = open_run(path.parent)
+    for number, name in run.names.items():
+        if not (isinstance(number, int) and isinstance(name, str)):
+            raise AssertionError(f"expected a number and a name, got {number!r}, {name!r}")
+        try:
+            find_account(run, name)
+        except ConfigError as error:
+            if list(run.names.values()).count(name) < 2 and name not in ("outside", "house"):
+                raise AssertionError(f"expected {name!r} to be found") from error
+
+
 @cache
 def list_sweeps() -> list[Sample]:
     """Return the summaries of a sweep, of a search for a fund and of one for a shock, made of rows nobody ran."""
@@ -553,6 +575,7 @@ TARGETS = {
         Target("waves", list_waves, read_waves),
         Target("events", list_events, partial(describe_run, more="summary.json", at=0), _mutate_archive),
         Target("summary", list_summaries, partial(describe_run, more="events.npz", at=1)),
+        Target("names", list_names, read_names),
         Target("sweep", list_sweeps, show_sweep),
         Target("lab", list_labs, show_lab),
     )

@@ -101,6 +101,55 @@ def test_the_victim_by_hand(crash):
     assert "is left with 8" in text
 
 
+def test_a_story_calls_people_by_name(crash, tmp_path, capsys):
+    """Asked for by name or number it is the same story; whom it meets has a name too, a fund has none.
+
+    Source: EXPL-001, POP-002, LOG-004.
+    """
+    for name in ("summary.json", "events.npz"):
+        (tmp_path / name).write_bytes((crash / name).read_bytes())
+    (tmp_path / "names.json").write_text('{"1": "Ada", "2": "Bob & Sons", "3": "Cid"}')
+    story = explain_account(tmp_path, "Ada", looks=2)
+    assert story == explain_account(tmp_path, 1, looks=2) == explain_account(tmp_path, "1", looks=2)
+    assert story["names"] == {"1": "Ada", "2": "Bob & Sons"}
+    assert {**story, "names": {}, "run": "crash"} == explain_account(crash, 1, looks=2)
+    text = compose_story(story)
+    assert text.startswith("account Ada (number 1) of ")
+    assert "closed against account Bob & Sons (rank 1 of 1): 91 at 941, mark 935" in text
+    assert "paid to the outside" in text
+    assert main(["explain", str(tmp_path), "--account", "Bob & Sons"]) == 0
+    assert "for account Ada: 91 at 941" in capsys.readouterr().out
+    (tmp_path / "names.json").write_text('{"1": "Ada", "3": "outside"}')
+    assert main(["explain", str(tmp_path), "--account", "outside"]) == 5
+    assert "several are called 'outside', expected a number: 0, 3" in capsys.readouterr().err
+    for number in ("0", "-1"):
+        assert main(["explain", str(tmp_path), "--account", number]) == 5
+        assert "the outside and the house have no story" in capsys.readouterr().err
+
+
+def test_a_fund_in_a_story_is_nobody(tmp_path):
+    """The second fund is number 1, and so is an account: its name is not that of who was paid.  Source: EXPL-003."""
+    market = make_market(
+        initial_mark=Decimal(1_000), liquidation_collar=Decimal("0.5"), fund="second", symbol="B", taker_fee=Decimal(0)
+    )
+    other = make_market(symbol="A", initial_mark=Decimal(1_000), fund="first")
+    tape = [
+        commands.Assign(ts_ns=2, account=1, side="buy", qty_lot=1, price_tick=1_000, amount_quote=500),
+        commands.Assign(ts_ns=2, account=2, side="buy", qty_lot=100, price_tick=1_000, amount_quote=6_000),
+        commands.Level(ts_ns=4, side="bid", price_tick=930, qty_lot=400),
+        commands.Mark(ts_ns=5, price_tick=935),
+    ]
+    feed = ListFeed(market, tape)
+    feed.symbols, feed.rows["market"] = ("A", "B"), 1
+    plan = Plan(markets=[other, market], feed=feed, funds={"second": 10_000})
+    run_replay(plan, out=tmp_path / "run")
+    (tmp_path / "run" / "names.json").write_text('{"1": "Ada", "2": "Bob"}')
+    story = explain_account(tmp_path / "run", "Bob", looks=1)
+    (paid,) = {event["other"] for event in story["events"] if event["kind"] == "fund_debit"}
+    assert paid == 1
+    assert story["names"] == {"2": "Bob"}
+
+
 def test_the_demo_beside_the_engine(tmp_path):
     """Equity, rank, score and liquidation price, rebuilt from events, are those of the engine the run ended with.
 
