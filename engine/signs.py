@@ -111,7 +111,7 @@ class Sampler:
         Instants are the whole multiples of it, since the epoch; 0: no samples.
     rest_commands, rest_positions : int
         A sample is passed over until so many commands, and so many per open position, went by since the one before; 0:
-        none is.
+        none is.  The first instant's is not.
 
     Source: SIGN-001.
     """
@@ -143,9 +143,13 @@ class Sampler:
         return at if at < len(ts_ns) else None
 
     def begin(self, ts_ns: int) -> None:
-        """Take the first sample, of the state after the opening; before it there are none."""
+        """Take the first sample, of the state after the opening; before it there are none.
+
+        The tape's book comes later, so the instant after it has a sample too, however few commands that takes.
+        """
         self.is_begun = self.sample_ns > 0
         self._take(ts_ns, ts_ns)
+        self._need = 0
 
     def take(self, ts_ns: int) -> None:
         """Take a sample of the state before a command at `ts_ns`, stamped with the last instant at or before that."""

@@ -24,7 +24,17 @@ from engine.report.flow import Flow, add_flows, draw_flow, keep_largest
 from engine.report.markup import Canvas, embed_json, write_table
 from engine.report.page import ASSETS, compose_page, name_runs
 from engine.report.queue import find_queues
-from engine.report.shape import BARS_MAX, POINTS_MAX, bin_times, count_interest, draw_heat, spread_times, stack, thin
+from engine.report.shape import (
+    BARS_MAX,
+    DEPTH_ROWS,
+    POINTS_MAX,
+    bin_times,
+    count_interest,
+    draw_heat,
+    spread_times,
+    stack,
+    thin,
+)
 from engine.report.view import RunView, find_seeds, judge
 from engine.runs import load_run
 
@@ -394,6 +404,38 @@ def test_a_sampled_book_is_drawn_as_bands(demo, tmp_path):
     assert "Left out" not in page
     (folder / "series.npz").write_bytes(b"")
     assert main(["report", str(folder)]) == 4
+
+
+def test_a_book_is_drawn_from_when_it_is_there(demo, tmp_path):
+    """The demo's first sample is of the opening, before the tape's book; one that empties later is drawn as it is.
+
+    Source: REP-003, SIGN-001.
+    """
+    series = load_run(demo).series
+    page = compose_page([demo])
+    depth, falls = (picture for picture in pictures(page) if picture["kind"] == "heat")
+    seconds = (series["ts_ns"] - series["ts_ns"][0]) / NS
+    assert depth["x"] == pytest.approx(seconds[1:])
+    assert 0 < depth["x"][0] < 1
+    assert len(falls["x"]) == len(depth["x"]) + 1
+    assert sum(cells[0] for cells in depth["cells"]) * 1_000 == series["bid_5pct_lot"][1] + series["ask_5pct_lot"][1]
+    assert page.count("left out: 1 sample from before the book was there") == 1
+    books = {name: series[name] for name in ("ts_ns", "market", *(name for _, name, _ in DEPTH_ROWS))}
+    gone = books | {name: np.zeros_like(series[name]) for _, name, _ in DEPTH_ROWS}
+    gone["bid_5pct_lot"][3] = 5
+    heat = draw_heat(gone, 0, DEPTH_ROWS, int(series["ts_ns"][0]), 1.0, is_book=True)
+    assert (heat["before"], len(heat["x"]), heat["of"]) == (3, len(seconds) - 3, len(seconds) - 3)
+    assert heat["cells"][3] == [5.0] + [0.0] * (len(seconds) - 4)
+    empty = tmp_path / "empty"
+    shutil.copytree(demo, empty)
+    with np.load(demo / "series.npz") as found:
+        rows, symbols = found["series"].copy(), found["symbols"]
+    for _, name, _ in DEPTH_ROWS:
+        rows[name] = 0
+    np.savez(empty / "series.npz", series=rows, symbols=symbols)
+    page = compose_page([empty])
+    assert "BTCUSDT: nothing rested in the book when it was sampled." in page
+    assert [picture["rows"][0] for picture in pictures(page) if picture["kind"] == "heat"] == ["shorts 5-10 %"]
 
 
 def test_a_series_without_the_columns_draws_nothing():

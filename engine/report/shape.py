@@ -316,10 +316,15 @@ def draw_heat(
     rows: Sequence[tuple[str, str, str | None]],
     first_ns: int,
     unit: float,
+    *,
+    is_book: bool = False,
 ) -> Picture | None:
     """Return bands over time as a heat map, or None where the series lacks a column.
 
-    Each row is a label, a column, and the column inside it whose part is taken away.
+    Each row is a label, a column, and the column inside it whose part is taken away.  Of a book, the samples before
+    anything rested in it are left out: `before` says how many.
+
+    Source: REP-003.
     """
     needed = {name for _, *names in rows for name in names if name}
     if not needed <= set(series):
@@ -327,6 +332,9 @@ def draw_heat(
     places = np.flatnonzero(series["market"] == market)
     if not len(places):
         return None
+    filled = np.flatnonzero(np.any([series[name][places] > 0 for name in needed], axis=0)) if is_book else [0]
+    before = int(filled[0]) if len(filled) else len(places)
+    places = places[before:]
     of = len(places)
     places = places[np.unique(np.linspace(0, of - 1, min(of, COLUMNS_MAX)).astype(np.int64))]
     cells = []
@@ -335,7 +343,7 @@ def draw_heat(
         values = values - series[inner][places] if inner else values
         cells.append([round(value * unit, 3) for value in np.maximum(values, 0).tolist()])
     x = spread_times(series["ts_ns"][places], first_ns).tolist()
-    return {"kind": "heat", "x": x, "rows": [label for label, _, _ in rows], "cells": cells, "of": of}
+    return {"kind": "heat", "x": x, "rows": [label for label, _, _ in rows], "cells": cells, "of": of, "before": before}
 
 
 def draw_signs(

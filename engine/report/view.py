@@ -207,8 +207,13 @@ class RunView:
         found = []
         for market, rules in enumerate(self.run.markets):
             unit = rules.lot_size if is_lots else Decimal(self.summary["assets"][0]["unit"])
-            heat = draw_heat(self.series, market, bands, self.first_ns, float(unit))
+            heat = draw_heat(self.series, market, bands, self.first_ns, float(unit), is_book=is_lots)
             if heat is None:
+                continue
+            if not heat["x"]:
+                found.append(
+                    write_paragraph(f"{self.symbols[market]}: nothing rested in the book when it was sampled.")
+                )
                 continue
             name = "quantity" if is_lots else self.write.name
             rows = [
@@ -217,10 +222,12 @@ class RunView:
             ]
             heads = ("band", "least", "median", "most", "at the end")
             table = fold("As a table", write_table(f"{title} ({name})", heads, rows))
-            note = f"{len(heat['x']):,} of {heat['of']:,} samples drawn" if heat["of"] > len(heat["x"]) else ""
+            notes = [f"{len(heat['x']):,} of {heat['of']:,} samples drawn"] if heat["of"] > len(heat["x"]) else []
+            if heat["before"]:
+                notes.append(f"left out: {count_noun(heat['before'], 'sample')} from before the book was there")
             label = f"Heat map of {self.symbols[market]}: {title}, {len(rows)} bands over time"
             picture = self.picture([], name, **heat, colour=colour)
-            found.append(self.canvas.draw(self.head(market, title), note, label, picture, table))
+            found.append(self.canvas.draw(self.head(market, title), "; ".join(notes), label, picture, table))
         return "".join(found) or self.leave_out(title, NO_SERIES)
 
     # ------------------------------------------------------------ liquidations and the fund

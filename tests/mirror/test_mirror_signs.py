@@ -157,13 +157,18 @@ def test_samples_are_of_the_state_before():
 def test_samples_wait_for_commands():
     """By default the next sample waits until enough was done for its cost not to matter, whatever the clock says.
 
+    The first instant after the opening does not.
+
     Source: SIGN-001.
     """
     exchange = fill_market("compiled")
     sampler = Sampler(exchange, SECOND_NS, rest_commands=10, rest_positions=5)
     sampler.begin(0)
+    assert sampler.left == 0
+    stamps = np.arange(1, 42, dtype=np.int64) * SECOND_NS
+    assert sampler.find_cut(stamps) == 0
+    sampler.take(SECOND_NS)
     assert sampler.left == 30  # and four positions
     sampler.since = 12
-    stamps = np.arange(1, 41, dtype=np.int64) * SECOND_NS
-    assert sampler.find_cut(stamps) == 18
+    assert sampler.find_cut(stamps[1:]) == 18
     assert Sampler(exchange, 0).find_cut(stamps) is None

@@ -234,6 +234,10 @@ def test_runs_keep_their_signs(tmp_path):
     sparse = run_replay(make_demo(), out=tmp_path / "sparse", events="parquet")
     assert sparse.summary["digest"] == run.summary["digest"]
     assert 5 < sparse.summary["samples"] < 40
+    # the opening's book is empty; the next instant is not passed over, the one after it is
+    assert sparse.signs["ts_ns"][:2].tolist() == rows["ts_ns"][:2].tolist()
+    assert sparse.signs["ts_ns"][2] > rows["ts_ns"][5]
+    assert sparse.signs["bid_5pct_lot"][0] == 0 < sparse.signs["bid_5pct_lot"][1]
     polars = pytest.importorskip("polars")
     frame = polars.read_parquet(tmp_path / "sparse" / "series.parquet")
     assert frame.columns == [*SIGNS.names, "symbol"]
