@@ -13,7 +13,7 @@ from engine.kernels.margin import initial_rate, value_at, value_at_mark
 from engine.kernels.trigger import touch_account
 
 
-@helper
+@hot
 def wallet_index(st, slot):
     """Return the index of the wallet a position settles in."""
     position = st.positions[slot]
@@ -21,7 +21,7 @@ def wallet_index(st, slot):
     return np.int64(position["account"]) * st.head[0]["asset_count"] + asset
 
 
-@helper
+@hot
 def pay_fee(st, slot, fee_quote):
     """Move a fee from the wallet to the asset's fee account; a negative one comes back.
 
@@ -41,7 +41,7 @@ def fee_of(value_quote, fee_ppm):
     return mul_div_ceil(abs(value_quote), fee_ppm, PPM)
 
 
-@helper
+@hot
 def set_qty(st, slot, qty_lot):
     """Change a position's quantity; notes the open interest and since when the position stands.
 
@@ -117,7 +117,7 @@ def settle_lots(st, slot, lots, share_quote):
     return position["margin_quote"] - before
 
 
-@helper
+@hot
 def open_lots(st, slot, side, lots, value_quote):
     """Add `lots` to a position on `side` for the signed value; return its margin change.
 
@@ -181,7 +181,7 @@ def book_variation(st, slot, side, lots, value_quote):
     return np.int64(0)
 
 
-@helper
+@hot
 def guard_balance(st, slot):
     """Record a fault if a wallet left the proven range; the batch stops after this command.
 

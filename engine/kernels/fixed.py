@@ -76,8 +76,10 @@ def mul_div_floor(a, b, c):
     Source: NUM-004.
     """
     high, low = mul_wide(a, b)
-    # a product within +-2**62: no quotient of it has to be held
-    if high == (low >> 63) and high == (low >> 62):
+    # a product within +-2**62: no quotient of it has to be held; of one that is not negative none has to be floored
+    if high == 0 and low >> 62 == 0:
+        return np.int64(np.uint64(low) // np.uint64(c))
+    if high == -1 and low >> 62 == -1:
         return np.int64(low // c)
     return np.int64(divide_wide(np.int64(high), np.int64(low), c))
 
@@ -88,6 +90,9 @@ def mul_div_ceil(a, b, c):
 
     Source: NUM-004.
     """
+    high, low = mul_wide(a, b)
+    if high == 0 and low >> 62 == 0 and c < 1 << 62:
+        return np.int64((np.uint64(low) + np.uint64(c - 1)) // np.uint64(c))
     return -mul_div_floor(-a, b, c)
 
 

@@ -328,7 +328,7 @@ def measure_isolated(st, slot):
     return equity, position_maintenance(st, slot), np.int64(1)
 
 
-@helper
+@hot
 @phase("margin")
 def measure_domain(st, code):
     """Return (equity, maintenance, positions) of a domain: odd codes are wallets, even ones isolated positions.

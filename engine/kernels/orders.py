@@ -225,9 +225,9 @@ def check_place(st, command):
     flags = np.int64(command["flags"])
     if command["side"] != BUY and command["side"] != SELL:
         return BAD_SIDE
-    if flags & ~PLACE_FLAGS or command["tif"] > FOK:
+    if flags != 0 and (flags & ~PLACE_FLAGS or (flags & POST_ONLY and (flags & MARKET_ORDER or command["tif"] != GTC))):
         return BAD_FLAGS
-    if flags & POST_ONLY and (flags & MARKET_ORDER or command["tif"] != GTC):
+    if command["tif"] > FOK:
         return BAD_FLAGS
     if command["order_id"] < 1:
         return BAD_ORDER_ID

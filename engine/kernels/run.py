@@ -63,6 +63,7 @@ from engine.kernels.watch import roll_watches
 from engine.layout import NIL
 
 NEAR, FAR, FARTHEST = 8, 16, 128
+FETCHED_FROM = 1 << 16  # order ids and accounts: the map of the ids of fewer stays in the second cache by itself
 
 
 @helper
@@ -101,7 +102,7 @@ def check_command(st, command, last_ns):
         return UNKNOWN_COMMAND
     if command["ts_ns"] < last_ns:
         return TIME_REVERSED
-    if command["market"] < 0 or command["market"] >= st.head[0]["market_count"]:
+    if np.uint64(np.int64(command["market"])) >= np.uint64(st.head[0]["market_count"]):  # below 0 is far above it
         if kind != CLOCK and kind != CANCEL and kind != AMEND:
             return UNKNOWN_MARKET
     if command["account"] < 1 and not is_feed(kind):
@@ -261,7 +262,8 @@ def look_ahead(st, near, far):
     order needs it.  What is on its way at one time is limited: a cancel asks for no wallet, so that account 0's is
     fetched, which is never far; a branch instead could not be foreseen.
     """
-    prefetch(st.idmap, home_of(far["order_id"], len(st.idmap)))
+    if len(st.idmap) + len(st.accounts) >= FETCHED_FROM:
+        prefetch(st.idmap, home_of(far["order_id"], len(st.idmap)))
     room = np.uint64(len(st.accounts))
     account = np.int64(far["account"])
     if np.uint64(account) < room:  # below 0 is far above it

@@ -241,6 +241,32 @@ def test_what_rounding_may_add_is_held_back(count, call, rate, amount, mark):
     assert twins.kinds["margin_call"] == 1
 
 
+@pytest.mark.parametrize("call", ["0", "1.5"])
+@pytest.mark.parametrize("lots", [20, 740, 1_048_580, 3_000_000])
+def test_shorts_that_could_pay_at_any_price_hang_nowhere(lots, call):
+    """MARGIN-010: from exactly what the highest price asks on, in two tiers; who has less hangs where it can pay."""
+    fields = {"tick_size": Decimal(1), "lot_size": Decimal(1), "quote_unit": Decimal(1), "price_max": Decimal(110)}
+    floor = 105 * lots
+    tiers = (
+        Tier(floor=Decimal(0), initial=Decimal("0.2"), maintenance=Decimal("0.1")),
+        Tier(floor=Decimal(floor), initial=Decimal("0.22"), maintenance=Decimal("0.11")),
+    )
+    fields |= {"initial_mark": Decimal(START), "tiers": tiers, "margin_call": Decimal(call), "default_leverage": 1}
+    twins = Twins(build_setup([Market(symbol="M0", **fields)]))
+    # so near the highest price that nobody hangs early: twice the requirement is more than what is left of it
+    need = int(10 * lots + (Decimal(call) if call != "0" else 1) * (Decimal("12.1") * lots - Decimal("0.01") * floor))
+    amounts = [need + step for step in (-lots, -3, -2, -1, 0, 1, 2, 3, lots)]
+    amounts += [need * part // 64 for part in range(52, 80)] + [100 * need]
+    for account, amount in enumerate(amounts, 1):
+        short = {"side": SELL, "qty_lot": lots, "price_tick": START, "amount_quote": max(amount, 16 * lots)}
+        twins.apply(Command(kind=codes.ASSIGN, market=0, account=account, **short))
+    check_triggers(twins.fast)
+    positions = twins.fast.state.positions[: int(twins.fast.state.head[0]["position_used"])]
+    hung = {row["account"]: row["hung"] != 0 for row in positions if row["account"] != EXTERNAL}
+    assert not hung[len(amounts)]
+    assert any(hung.values())
+
+
 # ---------------------------------------------------------------- what hangs where
 
 
