@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from engine.contract import Market
-from engine.errors import DataError
+from engine.errors import DataError, suggest
 from engine.feeds.columns import explain_symbol, unknown_symbol
 from engine.feeds.instruments import explain_absent
 from engine.feeds.tape import TapeFile
@@ -72,10 +72,15 @@ def keep_asked(
 
 
 def explain_unasked(path: Path, files: Sequence[TapeFile], markets: Sequence[Market]) -> DataError:
-    """Return the error of a folder in which every file is of another symbol than the markets."""
+    """Return the error of a folder in which every file is of another symbol than the markets.
+
+    Source: FEED-075, CLI-033.
+    """
     known, found = [market.symbol for market in markets], sorted({file.symbol for file in files if file.symbol})
-    expected = f"expected a configured market ({', '.join(known)}), found {', '.join(found)}"
-    return DataError(path, None, "symbol", f"{expected}; add a --market file of one of these, or name another folder")
+    step = "add a --market file of one of these, or name another folder"
+    near = suggest(known[0], found) if len(known) == 1 else ""
+    expected = f"expected a configured market ({', '.join(known)}), found {', '.join(found)}; {step}{near}"
+    return DataError(path, None, "symbol", expected)
 
 
 def keep_one_exchange(
