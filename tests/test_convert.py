@@ -499,6 +499,13 @@ def test_bad_parquet_is_named(tape, tmp_path):
         read_rows(trades)
     (tmp_path / "copy.parquet").write_bytes((tape / "quotes.parquet").read_bytes())
     trades.write_bytes(whole)
+    with pytest.raises(DataError, match=r"expected each recording once, .*quotes\.parquet begins with the same rows"):
+        read_rows([tape, tmp_path / "copy.parquet"])
+    metadata = polars.read_parquet_metadata(tape / "quotes.parquet")
+    metadata = {"perp.tape": metadata["perp.tape"]}
+    polars.read_parquet(tape / "quotes.parquet").write_parquet(
+        tmp_path / "copy.parquet", compression="uncompressed", metadata=metadata
+    )
     with pytest.raises(DataError, match="expected one file of quotes of this tape"):
         read_rows([tape, tmp_path / "copy.parquet"])
 

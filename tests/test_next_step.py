@@ -10,6 +10,7 @@ from engine.errors import explain_os, suggest
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "replay_data" / "synthetic_btc"
+TRADES = DEMO / "synthetic_trades_2025-03-03_BTCUSDT.csv.gz"
 SIMULATED = ROOT / "replay_data" / "simulated_btc"
 SCENARIOS = ROOT / "replay_data" / "scenarios"
 STRESS = ROOT / "replay_data" / "stress" / "flash_crash.toml"
@@ -93,8 +94,15 @@ CASES = {
     "an empty folder": (replay(tape="empty"), 4, ["found none; perp docs formats", "perp fetch", "perp demo"]),
     "a text": (replay(tape="notes.txt"), 4, ["notes.txt:1", "perp docs formats"]),
     "settings for a tape": (["inspect", "market.toml"], 4, ["a TOML file belongs to --market"]),
-    "symbol": (replay(market="other.toml"), 4, ["got 'BTCUSDT'", "did you mean 'BTCUSD'?"]),
-    "other symbol": (replay(market="far.toml"), 4, ["got 'BTCUSDT'", "add a --market file of this symbol"]),
+    "symbol": (replay(tape=str(TRADES), market="other.toml"), 4, ["got 'BTCUSDT'", "did you mean 'BTCUSD'?"]),
+    "other symbol": (
+        replay(tape=str(TRADES), market="far.toml"),
+        4,
+        ["got 'BTCUSDT'", "a --market file of this symbol"],
+    ),
+    "folder's symbol": (replay(market="other.toml"), 4, ["found BTCUSDT", "did you mean 'BTCUSDT'?"]),
+    "folder's other symbol": (replay(market="far.toml"), 4, ["found BTCUSDT", "add a --market file of one of these"]),
+    "index": (replay("--index", "BTCUSDT=sinthetic:BTCUSDT"), 4, ["it has none", "did you mean 'synthetic:BTCUSDT'?"]),
     "key": (
         ["fetch", "tardis", "binance-futures", "BTCUSDT", "2024-08-02"],
         5,

@@ -1,5 +1,6 @@
 """The formats there are; which one a file is, its contents say."""
 
+from hashlib import blake2b
 from pathlib import Path
 
 from engine.feeds import (
@@ -51,4 +52,5 @@ def sniff_file(path: Path) -> TapeFile | None:
         If it cannot be read, or says that it is of a format and cannot be.
     """
     head = read_head(path)
-    return next((found for found in (format.sniff(head) for format in FORMATS) if found is not None), None)
+    found = next((found for found in (format.sniff(head) for format in FORMATS) if found is not None), None)
+    return None if found is None else found._replace(beginning=blake2b(head.data).hexdigest())

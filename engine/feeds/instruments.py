@@ -1,7 +1,7 @@
 """What a recording's texts are counted in: every instrument of a tape with its units, and what was found wrong."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from hashlib import blake2b
 from typing import Annotated, NamedTuple
@@ -9,7 +9,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 from engine.contract import DEFAULT_PRICE_MAX_TICK, Market
-from engine.errors import DataError
+from engine.errors import DataError, list_known
 from engine.units import count_units, parse_decimal
 
 CACHE_MAX = 1 << 18  # texts remembered per instrument and column; more would only cost memory
@@ -261,6 +261,11 @@ class Instruments:
         """Yield them by index."""
         return iter(self.rows)
 
+    @property
+    def names(self) -> list[tuple[str, str]]:
+        """(exchange, symbol) of all that rows named so far, those nobody asked for too."""
+        return list(self._found)
+
     def _add(self, exchange: str, symbol: str) -> Instrument:
         if len(self.rows) == INSTRUMENTS_MAX:
             raise DataError(f"{exchange}:{symbol}", None, None, f"expected at most {INSTRUMENTS_MAX} instruments")
@@ -282,6 +287,16 @@ class Instruments:
                 instrument.exchange = exchange
                 return instrument
         return None
+
+
+def explain_absent(source: tuple[str, str], found: Collection[tuple[str, str]]) -> DataError:
+    """Return the error of an index from an instrument (exchange, symbol) whose trades the tape has not.
+
+    Source: FEED-077.
+    """
+    text, names = ":".join(source), sorted(":".join(name) for name in found if all(name) and name != source)
+    expected = f"expected trades of {text} on the tape, it has none; {list_known(text, names)}"
+    return DataError("feed", None, "index", expected)
 
 
 class Fault(NamedTuple):

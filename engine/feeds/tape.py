@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from engine.codes import ENDS_MESSAGE, ROW_CLEAR, ROW_INDEX, ROW_LEVEL, ROW_LIQUIDATION, ROW_NAMES, ROW_TRADE
 from engine.contract import Market
 from engine.errors import DataError, MissingExtraError, explain_os
-from engine.feeds.instruments import Decimals, Findings, Instruments
+from engine.feeds.instruments import Decimals, Findings, Instruments, explain_absent
 from engine.feeds.merge import Commands, cut_chunks, merge_streams
+from engine.feeds.overlap import OverlapWatch
 from engine.files import ARCHIVE_ERRORS, open_archive
 from engine.layout import COMMAND, INSTRUMENT, KNOWN_LEVEL, RECORD
 
@@ -53,6 +54,8 @@ class TapeFile(NamedTuple):
     first_ns: int
     rank: int  # of streams at equal stamps (FEED-001)
     columns: tuple[str, ...] = ()
+    is_mixed: bool = False  # whether its beginning names other symbols too
+    beginning: str = ""  # digest of its head
 
 
 class Head(NamedTuple):
@@ -530,6 +533,7 @@ class Tape:
         )
         self.findings = Findings(self._is_strict)
         self.liquidations = []
+        self._told_sources: set[tuple[str, str]] = set()
         self.teller = Teller(self.instruments)
         self.counts = dict.fromkeys([file.kind for file in self.files], 0)
         self.counts |= dict.fromkeys((*COUNTS[:6], "gaps", "resets", "dropped", "gap_max_ns"), 0)
@@ -545,6 +549,9 @@ class Tape:
         order = {symbol: at for at, symbol in enumerate(self.symbols)}
         keys = sorted(chains, key=lambda key: (chains[key][0].rank, order.get(key[3], len(order)), key))
         streams = [chains[key][0].format.read(chains[key], self.instruments, self.findings) for key in keys]
+        if len(keys) > 1:
+            watch = OverlapWatch(self.instruments)
+            streams = [watch.follow(chains[key], stream) for key, stream in zip(keys, streams, strict=True)]
         return self._watch_gaps(merge_streams(streams))
 
     def chunks(self, rows: int = 65_536) -> Iterator[Commands]:
@@ -558,6 +565,9 @@ class Tape:
                 self.liquidations.append(rows[told])
             yield self.teller.tell(self._index_rows(rows) if self._indexes else rows)
             self._sum_counts()
+        for name in self._indexes.values():
+            if name not in self._told_sources:
+                raise explain_absent(name, self.instruments.names)
         yield self.teller.finish()
         self._sum_counts()
 
@@ -578,6 +588,8 @@ class Tape:
             found["price"] = found["price"] * scale if ratio >= 1 else (found["price"] + scale // 2) // scale
             found["kind"], found["market"], found["side"], found["flags"] = ROW_INDEX, market, 0, 0
             parts.append(found)
+            if len(found):
+                self._told_sources.add(name)
         joined = np.concatenate(parts)
         return joined[np.argsort(joined["ts_ns"], kind="stable")]
 

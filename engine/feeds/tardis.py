@@ -106,7 +106,9 @@ def sniff(head: Head) -> TapeFile | None:
     except ValueError as error:
         raise DataError(path, 2, "local_timestamp", str(error)) from error
     exchange, symbol = row["exchange"], row["symbol"]
-    return TapeFile(path, FORMAT, kind, exchange, symbol, first * NS_PER_US, RANKS[kind], columns)
+    at = columns.index("symbol")
+    others = {text.split(",", at + 1)[at] for text in lines[1:] if text.count(",") > at} - {symbol}
+    return TapeFile(path, FORMAT, kind, exchange, symbol, first * NS_PER_US, RANKS[kind], columns, bool(others))
 
 
 def read(files: Sequence[TapeFile], instruments: Instruments, findings: Findings) -> Iterator[Records]:

@@ -536,7 +536,8 @@ def _convert(kind: str) -> tuple[Sample, ...]:
     with TemporaryDirectory() as text:
         folder = Path(text)
         for sample in tardis():
-            (folder / sample.name).write_bytes(sample.data)
+            if "book_snapshot" not in sample.name:  # one book of the two
+                (folder / sample.name).write_bytes(sample.data)
         convert_tape(folder, folder / "out", kind)
         return tuple(Sample(path.name, path.read_bytes()) for path in sorted((folder / "out").iterdir()))
 

@@ -502,9 +502,9 @@ def test_what_is_not_text_is_named(tmp_path):
 
 
 def test_an_unknown_symbol_is_refused_at_once(tmp_path):
-    write(tmp_path, BOOK, GOOD_BOOK)
+    path = write(tmp_path, BOOK, GOOD_BOOK)
     with pytest.raises(DataError, match=r":2: field 'symbol': expected a configured market \(ETHUSDT\), got 'BTCUSDT'"):
-        open_feed(tmp_path, [make_market("ETHUSDT")])
+        open_feed(path, [make_market("ETHUSDT")])
 
 
 def test_headers_win_over_names(tmp_path):
