@@ -38,6 +38,22 @@ def test_ctrl_c_stops_a_long_command(tmp_path, name):
     assert not list(tmp_path.glob(".*part*"))
 
 
+def test_an_interrupt_that_text_raised_ends_in_its_status(tmp_path):
+    """CLI-003: CPython remembers one that left code compiled from text, and would end a module by the signal itself."""
+    lines = [
+        "import runpy, sys",
+        "import engine.cli",
+        "engine.cli._run_verb = lambda options: exec('raise KeyboardInterrupt')",
+        "sys.argv = ['engine', 'warm']",
+        "runpy.run_module('engine', run_name='__main__')",
+    ]
+    (tmp_path / "interrupted.py").write_text("\n".join(lines) + "\n")
+    asked = [sys.executable, "-m", "interrupted"]
+    done = subprocess.run(asked, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.startswith("perp: interrupted; ")
+
+
 def replay(capsys, out, log, *more, population=None):
     given = ["replay", str(DEMO), "--market", str(DEMO / "market.toml"), "--fund", "1000000", "--out", str(out)]
     given += ["--population", str(population or DEMO / "population.toml"), "--shock", str(DEMO / "shock.toml")]
