@@ -32,7 +32,6 @@ from engine.contract import MarketRules, Setup, Tiers, is_derived
 from engine.digest import View
 from engine.errors import CapacityError, ConfigError, InvariantError
 from engine.layout import (
-    ACCOUNT,
     ASSET,
     AVERAGE,
     CALLED,
@@ -59,9 +58,10 @@ LEAVES = PAGE_TICKS // LEAF_TICKS  # under one page
 ROOM_BYTES = 1 << 26  # set aside for every array that grows
 IDMAP_SPARSE = 1 << 17  # entries: a megabyte
 CHUNK = 65_536  # commands per kernel call: a few milliseconds, so that an interrupt is answered
-EVENTS_KEPT = 4_096  # rows of the event buffer between calls
+EVENTS_KEPT = 4_096  # rows of the event buffer, at least
 EVENTS_RESERVED_MAX = 1 << 20
 Rows = NDArray[np.void]
+NO_EVENTS = np.zeros(0, EVENT)
 
 
 class Capacity(NamedTuple):
@@ -69,7 +69,7 @@ class Capacity(NamedTuple):
 
     Account 0 and its position in every market count, and the house's where there is one.  A command begins only where
     an order and a position would find room, so the last of either stays empty.  Raise the one a `CapacityError` names.
-    Memory per unit: account 8 + 120 per asset, position 128 + 88, order 64 + 32 bytes.
+    Memory per unit: account 120 per asset, position 128 + 88, order 64 + 32 bytes.
     """
 
     accounts_max: int = 16_777_216
@@ -184,7 +184,7 @@ class CompiledEngine:
                 self.events = self._lent.pop(at)
                 break
         if len(self.events) < count:
-            self.events = allot(min(count, EVENTS_RESERVED_MAX), EVENT)
+            self.events = allot(min(max(count, EVENTS_KEPT), EVENTS_RESERVED_MAX), EVENT)
 
     def take_events(self) -> Rows:
         """Return the events since the last call: a small part of the buffer as a copy, else the buffer itself."""
@@ -196,7 +196,7 @@ class CompiledEngine:
             return self.events.view(f"V{EVENT.itemsize}")[:count].copy().view(EVENT)
         taken = self.events[:count]
         self._lent = [self.events, *self._lent[:1]]
-        self.events = allot(EVENTS_KEPT, EVENT)
+        self.events = NO_EVENTS
         return taken
 
     def grow(self, status: int, account: int = 0) -> None:
@@ -226,12 +226,12 @@ class CompiledEngine:
 
     def _grow_accounts(self, need: int) -> None:
         state = self.state
-        size = self._next_size(len(state.accounts), need, self.capacity.accounts_max, "accounts_max")
-        accounts = _grown(state.accounts, size)
-        accounts["positions_head"][len(state.accounts) :] = NIL
-        wallets = _grown(state.wallets, size * len(self.setup.assets))
+        assets = len(self.setup.assets)
+        size = self._next_size(len(state.wallets) // assets, need, self.capacity.accounts_max, "accounts_max")
+        wallets = _grown(state.wallets, size * assets)
+        wallets["positions_head"][len(state.wallets) :] = NIL
         _start_portfolios(wallets, self.setup, len(state.wallets))
-        self.state = state._replace(accounts=accounts, wallets=wallets)
+        self.state = state._replace(wallets=wallets)
         self._fit_domains()
 
     def _grow_positions(self) -> None:
@@ -501,7 +501,8 @@ class CompiledEngine:
             if name not in arrays or arrays[name].dtype != own.dtype or arrays[name].ndim != 1:
                 raise ConfigError(f"snapshot: array '{name}' is missing or of another format")
             taken[name] = np.array(arrays[name], order="C")
-        wanted = _allot_state(self.setup, *(len(taken[name]) for name in ("accounts", "positions", "orders")))._asdict()
+        accounts = len(taken["wallets"]) // len(self.setup.assets)
+        wanted = _allot_state(self.setup, accounts, len(taken["positions"]), len(taken["orders"]))._asdict()
         for name, array in taken.items():
             if len(array) != (rows := len(wanted[name])):
                 raise ConfigError(f"snapshot: array '{name}' has {len(array)} rows, expected {rows}")
@@ -550,7 +551,6 @@ def _allot_state(setup: Setup, accounts: int, positions: int, orders: int) -> St
         tiers=allot((markets + sum(map(len, _list_tables(setup)))) * TIERS_MAX, TIER),
         assets=allot(assets, ASSET),
         funds=allot(len(setup.funds), FUND),
-        accounts=allot(accounts, ACCOUNT),
         wallets=allot(accounts * assets, WALLET),
         positions=allot(positions, POSITION),
         orders=allot(orders, ORDER),
@@ -647,7 +647,7 @@ def _write_rules(state: State, setup: Setup) -> None:
     head = state.head[0]
     head["order_free"] = head["leaf_free"] = head["page_free"] = NIL
     head["asset_count"], head["market_count"] = len(setup.assets), len(setup.markets)
-    state.accounts["positions_head"] = NIL
+    state.wallets["positions_head"] = NIL
     _write_tables(state, setup)
     for index, rules in enumerate(setup.markets):
         row = state.markets[index]
@@ -671,7 +671,7 @@ def _write_rules(state: State, setup: Setup) -> None:
         position["orders_head"] = NIL
         position["leverage_ppm"], position["mode"] = rules.leverage_ppm, CROSS
         position["next_owned"] = index + 1 if index + 1 < len(setup.markets) else NIL
-    state.accounts[EXTERNAL]["positions_head"] = 0
+    state.wallets[EXTERNAL]["positions_head"] = 0
     head["position_used"] = len(setup.markets)
     head["watch_count"] = sum(rules.adl_trigger == TRIGGER_DRAWDOWN for rules in setup.markets)
     head["derived_count"] = sum(rules.mark_model >= MARK_LAST for rules in setup.markets)

@@ -191,14 +191,19 @@ POSITION = np.dtype(
 )
 assert POSITION.itemsize == 128
 
-# A power of two: no wallet lies in two cache lines.
+# A power of two: no wallet lies in two cache lines.  An account's wallets lie together, one per asset; the first says
+# where its positions begin, so that an order that needs both waits for one line.
 WALLET = np.dtype(
-    [("balance_quote", "<i8"), ("spare_quote", "<i8"), ("last_market", "<i4"), ("flags", "<u4"), ("_pad", "<i8")]
+    [
+        ("balance_quote", "<i8"),
+        ("spare_quote", "<i8"),
+        ("last_market", "<i4"),
+        ("flags", "<u4"),
+        ("positions_head", "<i4"),  # in the first wallet: the account's position in its first market
+        ("_pad", "<i4"),
+    ]
 )
 assert WALLET.itemsize == 32
-
-ACCOUNT = np.dtype([("positions_head", "<i4"), ("flags", "<u4")])
-assert ACCOUNT.itemsize == 8
 
 LEVEL_RECORD = np.dtype([("qty_lot", "<i8"), ("head", "<i4"), ("tail", "<i4")])
 assert LEVEL_RECORD.itemsize == 16
@@ -444,7 +449,6 @@ class State(NamedTuple):
     tiers: NDArray[np.void]  # (markets * TIERS_MAX + all tables of markets that have several,) TIER
     assets: NDArray[np.void]  # (assets,) ASSET
     funds: NDArray[np.void]  # (funds,) FUND
-    accounts: NDArray[np.void]  # (accounts,) ACCOUNT
     wallets: NDArray[np.void]  # (accounts * assets,) WALLET
     positions: NDArray[np.void]  # (positions,) POSITION
     orders: NDArray[np.void]  # (orders,) ORDER
@@ -474,7 +478,6 @@ STATE_DTYPES: dict[str, np.dtype[np.void] | np.dtype[np.int32] | np.dtype[np.int
     "tiers": TIER,
     "assets": ASSET,
     "funds": FUND,
-    "accounts": ACCOUNT,
     "wallets": WALLET,
     "positions": POSITION,
     "orders": ORDER,

@@ -14,7 +14,6 @@ from engine.codes import LEVEL, PRICE_MAX_LIMIT
 from engine.compiled import Capacity, CompiledEngine, count_ladder, make_idmap
 from engine.contract import Setup
 from engine.layout import (
-    ACCOUNT,
     HEAP,
     LEAF_TICKS,
     LEVEL_RECORD,
@@ -31,15 +30,7 @@ PAGE_BYTES = STATE_DTYPES["page_masks"].itemsize + PAGE_TICKS // LEAF_TICKS * ST
 # What can be liquidated, a wallet or an isolated position, has its place in the work lists and in both heaps.
 DOMAIN_BYTES = sum(STATE_DTYPES[name].itemsize for name in ("pending", "touched", "uneasy")) + 2 * HEAP.itemsize
 # With one asset and one position.
-ACCOUNT_BYTES = ACCOUNT.itemsize + WALLET.itemsize + POSITION.itemsize + 2 * DOMAIN_BYTES
-
-# A mask and a record per tick; a mask and a link per leaf.
-LEAF_BYTES = STATE_DTYPES["leaf_masks"].itemsize + LEAF_TICKS * LEVEL_RECORD.itemsize
-PAGE_BYTES = STATE_DTYPES["page_masks"].itemsize + PAGE_TICKS // LEAF_TICKS * STATE_DTYPES["page_leaves"].itemsize
-# What can be liquidated, a wallet or an isolated position, has its place in the work lists and in both heaps.
-DOMAIN_BYTES = sum(STATE_DTYPES[name].itemsize for name in ("pending", "touched", "uneasy")) + 2 * HEAP.itemsize
-# With one asset and one position.
-ACCOUNT_BYTES = ACCOUNT.itemsize + WALLET.itemsize + POSITION.itemsize + 2 * DOMAIN_BYTES
+ACCOUNT_BYTES = WALLET.itemsize + POSITION.itemsize + 2 * DOMAIN_BYTES
 
 
 def count_price_bytes(price_max_tick: int, ladders: int = 2) -> int:

@@ -192,7 +192,6 @@ def fetch_next(st):
     entry = st.queue[0]
     slot = entry["item"]
     if slot != NIL:
-        prefetch(st.accounts, entry["minor"])
         prefetch(st.wallets, entry["minor"] * st.head[0]["asset_count"])
         prefetch(st.positions, slot)
 

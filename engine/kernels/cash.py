@@ -8,7 +8,7 @@ from engine.codes import EXTERNAL, HOUSE, SATURATED, VARIATION
 from engine.kernels.emit import emit
 from engine.kernels.fixed import mul_div_floor
 from engine.kernels.fund import credit_fund, debit_fund, emit_deficit, fund_of, next_deficit
-from engine.kernels.margin import cross_code, value_at_mark
+from engine.kernels.margin import count_accounts, cross_code, value_at_mark
 from engine.kernels.trigger import hang_domain
 from engine.layout import NIL
 
@@ -250,5 +250,5 @@ def settle_marked(st):
             st.assets[rules["asset"]]["settled_seq"] = head["seq"]
     for asset in range(head["asset_count"]):
         if st.assets[asset]["settled_seq"] == head["seq"]:
-            for account in range(EXTERNAL + 1, len(st.accounts)):
+            for account in range(EXTERNAL + 1, count_accounts(st)):
                 hang_domain(st, cross_code(st, account, asset))

@@ -6,7 +6,7 @@ from engine._jit import helper, hot, inlined
 from engine._probe import phase
 from engine.kernels.box import clear, grow_events, put_record, stream_out
 
-STREAMED_FROM = 8_192  # events: a megabyte
+STREAMED_FROM = 256  # events: half of the first cache, or less
 
 
 @inlined

@@ -8,7 +8,7 @@ from engine.codes import DEFICIT, FUND_CREDIT, FUND_DEBIT, HAIRCUT, ISOLATED
 from engine.kernels.account import wallet_index
 from engine.kernels.emit import emit
 from engine.kernels.fixed import mul_div_floor
-from engine.kernels.margin import domain_of, find_position, measure_domain, value_at_mark
+from engine.kernels.margin import count_accounts, domain_of, find_position, measure_domain, value_at_mark
 from engine.kernels.trigger import touch
 from engine.kernels.watch import note_fund, roll_watches
 from engine.layout import NIL
@@ -122,7 +122,7 @@ def sum_gains(st, market, bankrupt):
     """Return (sum of gains, winners) of a market."""
     total = np.int64(0)
     count = np.int64(0)
-    for account in range(1, len(st.accounts)):
+    for account in range(1, count_accounts(st)):
         slot = find_position(st, account, market)
         if slot != NIL:
             gain = gain_of(st, slot, bankrupt)
@@ -163,7 +163,7 @@ def cut_winners(st, market, bankrupt, lack_quote, deficit_id):
     if total == 0:
         return taken, taken
     paid = min(lack_quote, total)
-    for account in range(1, len(st.accounts)):
+    for account in range(1, count_accounts(st)):
         slot = find_position(st, account, market)
         if slot == NIL:
             continue

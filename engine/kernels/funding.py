@@ -25,7 +25,7 @@ from engine.kernels.account import wallet_index
 from engine.kernels.emit import emit
 from engine.kernels.fixed import mul_div_floor
 from engine.kernels.house import fund_house
-from engine.kernels.margin import domain_of, find_position, value_at
+from engine.kernels.margin import count_accounts, domain_of, find_position, value_at
 from engine.kernels.marks import count_instants, look_at_basis, take_basis
 from engine.kernels.premium import add_premium, average_premium, compute_rate, look_at_premium
 from engine.kernels.trigger import follow_last, touch_equity
@@ -84,7 +84,7 @@ def pay_funding(st, market, rate_ppb, premium_ppb):
     event["price_tick"] = price_tick
     event["mark_tick"] = rules["mark_tick"]
     total = fund_house(st, market, rate_ppb, price_tick)
-    for account in range(len(st.accounts)):
+    for account in range(count_accounts(st)):
         slot = find_position(st, account, market)
         if slot != NIL and st.positions[slot]["qty_lot"] != 0:
             total += pay_position(st, slot, rate_ppb, price_tick)

@@ -21,6 +21,7 @@ from engine.kernels.fixed import mul_div_ceil, mul_div_floor
 from engine.kernels.fund import cover_deficit, credit_fund, debit_fund, fund_of, next_deficit
 from engine.kernels.margin import (
     domain_of,
+    first_owned,
     is_cross,
     is_portfolio,
     measure_domain,
@@ -206,7 +207,7 @@ def is_for_vault(st, code, account, asset, equity):
         return share != NIL and equity < share
     level = np.int64(0)
     lowest_ppm = np.int64(PPM)
-    slot = np.int64(st.accounts[account]["positions_head"])
+    slot = first_owned(st, account)
     while slot != NIL:
         if is_cross(st, slot, asset):
             share = vault_share(st, slot)

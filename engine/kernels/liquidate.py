@@ -38,6 +38,7 @@ from engine.kernels.fund import cover_deficit, credit_fund, debit_fund, emit_def
 from engine.kernels.house import can_carry, is_for_vault, take_over
 from engine.kernels.margin import (
     domain_of,
+    first_owned,
     is_cross,
     is_portfolio,
     measure_domain,
@@ -299,7 +300,7 @@ def choose_position(st, code):
     if is_portfolio(st, account, asset):
         return choose_relief(st, account, asset)
     largest = np.int64(-1)
-    slot = np.int64(st.accounts[account]["positions_head"])
+    slot = first_owned(st, account)
     while slot != NIL:
         if is_cross(st, slot, asset) and not np.int64(st.positions[slot]["flags"]) & LEFT:
             maintenance = position_maintenance(st, slot)
@@ -364,7 +365,7 @@ def close_domain(st, code, slot, whole):
 @helper
 def forget_left(st, account):
     """Let the next liquidation of an account try again what this one left open."""
-    slot = np.int64(st.accounts[account]["positions_head"])
+    slot = first_owned(st, account)
     while slot != NIL:
         position = st.positions[slot]
         position["flags"] = np.int64(position["flags"]) & ~LEFT

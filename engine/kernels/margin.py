@@ -35,9 +35,21 @@ def is_portfolio(st, account, asset):
 
 
 @inlined
+def count_accounts(st):
+    """Return for how many accounts there is room, the outside among them."""
+    return len(st.wallets) // st.head[0]["asset_count"]
+
+
+@inlined
+def first_owned(st, account):
+    """Return the slot of an account's first position, or NIL."""
+    return np.int64(st.wallets[account * st.head[0]["asset_count"]]["positions_head"])
+
+
+@inlined
 def find_position(st, account, market):
     """Return the slot of an account's position in a market, or NIL; O(markets of the account)."""
-    slot = np.int64(st.accounts[account]["positions_head"])
+    slot = first_owned(st, account)
     while slot != NIL and st.positions[slot]["market"] < market:
         slot = np.int64(st.positions[slot]["next_owned"])
     if slot != NIL and st.positions[slot]["market"] != market:
@@ -66,13 +78,13 @@ def make_position(st, account, market):
     position["leverage_ppm"] = rules["leverage_ppm"]
     position["mode"] = CROSS if is_portfolio(st, account, np.int64(rules["asset"])) else np.int64(rules["margin_mode"])
     before = np.int64(NIL)
-    after = np.int64(st.accounts[account]["positions_head"])
+    after = first_owned(st, account)
     while after != NIL and st.positions[after]["market"] < market:
         before = after
         after = np.int64(st.positions[after]["next_owned"])
     position["next_owned"] = after
     if before == NIL:
-        st.accounts[account]["positions_head"] = slot
+        st.wallets[account * st.head[0]["asset_count"]]["positions_head"] = slot
     else:
         st.positions[before]["next_owned"] = slot
     return slot
@@ -232,7 +244,7 @@ def measure_portfolio(st, account, asset):
     """
     equity = st.wallets[account * st.head[0]["asset_count"] + asset]["balance_quote"]
     maintenance, count, seen = np.int64(0), np.int64(0), np.int64(0)
-    slot = np.int64(st.accounts[account]["positions_head"])
+    slot = first_owned(st, account)
     while slot != NIL:
         if is_cross(st, slot, asset):
             market = np.int64(st.positions[slot]["market"])
@@ -253,7 +265,7 @@ def require_initial(st, account, asset):
     Source: PORT-004.
     """
     total, seen = np.int64(0), np.int64(0)
-    slot = np.int64(st.accounts[account]["positions_head"])
+    slot = first_owned(st, account)
     while slot != NIL:
         market = np.int64(st.positions[slot]["market"])
         rules = st.markets[market]
@@ -283,7 +295,7 @@ def weigh_portfolio(st, account, asset):
     Source: PORT-006.
     """
     total = np.int64(0)
-    slot = np.int64(st.accounts[account]["positions_head"])
+    slot = first_owned(st, account)
     while slot != NIL:
         if is_cross(st, slot, asset):
             total += weigh_position(st, slot)
@@ -302,7 +314,7 @@ def measure_cross(st, account, asset):
     equity = st.wallets[account * st.head[0]["asset_count"] + asset]["balance_quote"]
     maintenance = np.int64(0)
     count = np.int64(0)
-    slot = np.int64(st.accounts[account]["positions_head"])
+    slot = first_owned(st, account)
     while slot != NIL:
         if is_cross(st, slot, asset):
             equity += value_at_mark(st, slot) - st.positions[slot]["cost_quote"]
@@ -391,6 +403,19 @@ def worst_side(st, slot):
 
 
 @hot
+def hold_position(st, slot, reach):
+    """Return what a position adds to its account's free collateral if it could reach `reach` lots: (cross, isolated).
+
+    Source: MARGIN-006.
+    """
+    position = st.positions[slot]
+    initial = initial_of(st, slot, reach)
+    if position["mode"] == CROSS:
+        return value_at_mark(st, slot) - position["cost_quote"] - initial, np.int64(0)
+    return np.int64(0), initial_of(st, slot, position["qty_lot"]) - initial
+
+
+@hot
 def measure_room(st, account, asset, chosen, reach):
     """Return (free collateral, withdrawable) of an account in an asset if position `chosen` could reach `reach` lots.
 
@@ -409,23 +434,18 @@ def measure_sum(st, account, asset, chosen, reach):
     Source: MARGIN-006.
     """
     wallet = st.wallets[account * st.head[0]["asset_count"] + asset]["balance_quote"]
-    equity = wallet
-    reserved = np.int64(0)
-    isolated = np.int64(0)
-    slot = np.int64(st.accounts[account]["positions_head"])
+    cross, isolated = np.int64(0), np.int64(0)
+    slot = first_owned(st, account)
     while slot != NIL:
         position = st.positions[slot]
         rules = st.markets[position["market"]]
         if rules["asset"] == asset and rules["mark_tick"] > 0:
-            initial = initial_of(st, slot, reach if slot == chosen else worst_side(st, slot))
-            if position["mode"] == CROSS:
-                equity += value_at_mark(st, slot) - position["cost_quote"]
-                reserved += initial
-            else:
-                isolated += initial - initial_of(st, slot, abs(position["qty_lot"]))
+            more = hold_position(st, slot, reach if slot == chosen else worst_side(st, slot))
+            cross += more[0]
+            isolated += more[1]
         slot = np.int64(position["next_owned"])
-    free = equity - reserved - isolated
-    return free, min(free, wallet - isolated)
+    free = wallet + cross + isolated
+    return free, min(free, wallet + isolated)
 
 
 @helper

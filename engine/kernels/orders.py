@@ -73,6 +73,8 @@ from engine.kernels.emit import emit, emit_here
 from engine.kernels.idmap import find_id
 from engine.kernels.margin import (
     find_position,
+    first_owned,
+    hold_position,
     initial_of,
     is_portfolio,
     make_position,
@@ -179,13 +181,19 @@ def check_margin(st, slot, market, side, lots, limit_tick):
         after = max(before, position["qty_lot"] + position["buy_lot"] + lots)
     else:
         after = max(before, position["sell_lot"] + lots - position["qty_lot"])
-    if after <= before:
+    is_alone = position["next_owned"] == NIL and first_owned(st, account) == slot
+    # whether an order enlarges a position cannot be foreseen: measuring one for nothing costs less than guessing wrong
+    if not is_alone and after <= before:
         return OK
+    if is_alone:
+        cross, isolated = hold_position(st, slot, after)
+        free = st.wallets[account * st.head[0]["asset_count"] + asset]["balance_quote"] + cross + isolated
+    else:
+        free, withdrawable = measure_sum(st, account, asset, slot, after)
+        if position["mode"] == ISOLATED:
+            free = withdrawable
     need = cost_of_entry(st, market, side, lots, limit_tick)
-    free, withdrawable = measure_sum(st, account, asset, slot, after)
-    if position["mode"] == ISOLATED:
-        free = withdrawable
-    return OK if free >= need else INSUFFICIENT_MARGIN
+    return OK if (after <= before) | (free >= need) else INSUFFICIENT_MARGIN
 
 
 @hot

@@ -4,7 +4,7 @@ import numpy as np
 
 from engine._jit import helper
 from engine.codes import BAD_AMOUNT, CROSS, OK, PORTFOLIO, POSITION_OPEN
-from engine.kernels.margin import is_cross, is_portfolio, require_underlying
+from engine.kernels.margin import first_owned, is_cross, is_portfolio, require_underlying
 from engine.layout import LEFT, NETTED, NIL
 
 
@@ -16,7 +16,7 @@ def relieve(st, slot):
     """
     position = st.positions[slot]
     market = np.int64(position["market"])
-    first = np.int64(st.accounts[position["account"]]["positions_head"])
+    first = first_owned(st, np.int64(position["account"]))
     whole = require_underlying(st, first, market, np.int64(NIL), np.int64(0))
     return whole - require_underlying(st, first, market, slot, np.int64(0))
 
@@ -29,7 +29,7 @@ def choose_relief(st, account, asset):
     """
     chosen = np.int64(NIL)
     largest = np.int64(0)
-    slot = np.int64(st.accounts[account]["positions_head"])
+    slot = first_owned(st, account)
     while slot != NIL:
         if is_cross(st, slot, asset) and not np.int64(st.positions[slot]["flags"]) & LEFT:
             relief = relieve(st, slot)
@@ -43,7 +43,7 @@ def choose_relief(st, account, asset):
 @helper
 def has_stake(st, account, asset):
     """Return whether an account has a position or an order in any market of an asset."""
-    slot = np.int64(st.accounts[account]["positions_head"])
+    slot = first_owned(st, account)
     while slot != NIL:
         position = st.positions[slot]
         if st.markets[position["market"]]["asset"] == asset:
@@ -79,7 +79,7 @@ def switch_portfolio_mode(st, account, asset, mode):
         wallet["flags"] = np.int64(wallet["flags"]) | NETTED
     else:
         wallet["flags"] = np.int64(wallet["flags"]) & ~NETTED
-    slot = np.int64(st.accounts[account]["positions_head"])
+    slot = first_owned(st, account)
     while slot != NIL:
         position = st.positions[slot]
         rules = st.markets[position["market"]]

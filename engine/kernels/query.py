@@ -9,6 +9,7 @@ from engine.kernels.box import open_box
 from engine.kernels.heap import pop_heap
 from engine.kernels.ladder import find_level
 from engine.kernels.margin import (
+    count_accounts,
     cross_code,
     domain_of,
     find_position,
@@ -114,7 +115,7 @@ def find_liquidation_price(box, account, market):
     Equity less requirement falls against the position, so a bisection finds the edge.  Source: MARGIN-011.
     """
     st = open_box(box)
-    if account <= EXTERNAL or account >= len(st.accounts):
+    if account <= EXTERNAL or account >= count_accounts(st):
         return np.int64(0)
     slot = find_position(st, account, market)
     if slot == NIL or st.positions[slot]["qty_lot"] == 0 or is_beyond(st, slot):
@@ -143,7 +144,7 @@ def find_bankruptcy_price(box, account, market):
     Source: MARGIN-005.
     """
     st = open_box(box)
-    if account < EXTERNAL or account >= len(st.accounts):
+    if account < EXTERNAL or account >= count_accounts(st):
         return np.int64(0)
     slot = find_position(st, account, market)
     if slot == NIL or st.positions[slot]["qty_lot"] == 0:
@@ -159,7 +160,7 @@ def measure_margin(box, account, market):
     Source: MARGIN-001.
     """
     st = open_box(box)
-    if account <= EXTERNAL or account >= len(st.accounts):
+    if account <= EXTERNAL or account >= count_accounts(st):
         return np.int64(0), np.int64(0)
     slot = find_position(st, account, market)
     if slot == NIL or st.positions[slot]["qty_lot"] == 0:

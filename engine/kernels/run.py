@@ -63,7 +63,7 @@ from engine.kernels.watch import roll_watches
 from engine.layout import NIL
 
 NEAR, FAR, FARTHEST = 8, 16, 128
-FETCHED_FROM = 1 << 16  # order ids and accounts: the map of the ids of fewer stays in the second cache by itself
+FETCHED_FROM = 1 << 16  # order ids and wallets: the map of the ids of fewer stays in the second cache by itself
 
 
 @helper
@@ -258,20 +258,18 @@ def step(st, command):
 def look_ahead(st, near, far):
     """Have the processor fetch what two commands to come will need.
 
-    Of `far` its account and where its order id is looked up, of `near` that account's first position, as far as an
-    order needs it.  What is on its way at one time is limited: a cancel asks for no wallet, so that account 0's is
-    fetched, which is never far; a branch instead could not be foreseen.
+    Of `far` its account's first wallet and where its order id is looked up, of `near` the position that this wallet
+    names, as far as an order needs it.
     """
-    if len(st.idmap) + len(st.accounts) >= FETCHED_FROM:
+    if len(st.idmap) + len(st.wallets) >= FETCHED_FROM:
         prefetch(st.idmap, home_of(far["order_id"], len(st.idmap)))
-    room = np.uint64(len(st.accounts))
-    account = np.int64(far["account"])
-    if np.uint64(account) < room:  # below 0 is far above it
-        prefetch(st.accounts, account)
-        prefetch(st.wallets, account * np.int64(far["kind"] != CANCEL) * st.head[0]["asset_count"])
-    account = np.int64(near["account"])
-    if np.uint64(account) < room:
-        slot = np.int64(st.accounts[account]["positions_head"])
+    room, assets = np.uint64(len(st.wallets)), st.head[0]["asset_count"]
+    wallet = np.int64(far["account"]) * assets
+    if np.uint64(wallet) < room:  # below 0 is far above it
+        prefetch(st.wallets, wallet)
+    wallet = np.int64(near["account"]) * assets
+    if np.uint64(wallet) < room:
+        slot = np.int64(st.wallets[wallet]["positions_head"])
         if slot != NIL:
             fetch_record(st.positions[slot])
 
@@ -318,7 +316,7 @@ def run_batch(box, events, commands):
         near += np.uint64(near < last)
         far += np.uint64(far < last)
         command = commands[np.uint64(index)]
-        if command["account"] >= len(st.accounts) and needs_account(st, command):
+        if np.int64(command["account"]) * st.head[0]["asset_count"] >= len(st.wallets) and needs_account(st, command):
             status = ACCOUNTS_FULL
             break
         if room == 0:

@@ -29,6 +29,7 @@ from engine.kernels.margin import (
     domain_of,
     find_position,
     find_tier,
+    first_owned,
     measure_domain,
     show_bankruptcy,
     value_at,
@@ -51,7 +52,7 @@ def cancel_scope(st, account, market):
         if slot != NIL:
             cancel_owned(st, slot, np.int64(BY_LIQUIDATION))
     elif scope == SCOPE_ACCOUNT:
-        slot = np.int64(st.accounts[account]["positions_head"])
+        slot = first_owned(st, account)
         while slot != NIL:
             cancel_owned(st, slot, np.int64(BY_LIQUIDATION))
             slot = np.int64(st.positions[slot]["next_owned"])

@@ -33,6 +33,7 @@ from engine.kernels.margin import (
     cross_code,
     domain_of,
     find_tier,
+    first_owned,
     is_cross,
     is_portfolio,
     measure_domain,
@@ -293,7 +294,7 @@ def loss_rate(st, slot, factor_ppm):
     rules = st.markets[market]
     if position["qty_lot"] < 0:
         return PPM + scale_up(rules["rise_ppm"] + rules["contingency_ppm"], factor_ppm)
-    first = np.int64(st.accounts[position["account"]]["positions_head"])
+    first = first_owned(st, np.int64(position["account"]))
     net, _, gross = span_underlying(st, first, market, np.int64(NIL), np.int64(0))
     if net == gross:
         return PPM + scale_up(-rules["fall_ppm"] - rules["contingency_ppm"], factor_ppm)
@@ -313,7 +314,7 @@ def hang_portfolio(st, account, asset, factor_ppm, slack, count):
     """
     slack = max(slack - count * scale_up(np.int64(1), factor_ppm) - 1, 0)
     weights = weigh_portfolio(st, account, asset)
-    slot = np.int64(st.accounts[account]["positions_head"])
+    slot = first_owned(st, account)
     while slot != NIL:
         position = st.positions[slot]
         if is_cross(st, slot, asset):
@@ -339,7 +340,7 @@ def hang_cross(st, code, factor_ppm, slack, maintenance, count):
         return
     wallet = st.wallets[code >> 1]
     slack = max(slack - rounding_of(factor_ppm) * count, 0)
-    slot = np.int64(st.accounts[account]["positions_head"])
+    slot = first_owned(st, account)
     while slot != NIL:
         if is_cross(st, slot, asset):
             if count == 1:
@@ -357,7 +358,7 @@ def take_down_domain(st, code):
         take_down(st, code >> 1)
         return
     account, asset = owner_of(st, code)
-    slot = np.int64(st.accounts[account]["positions_head"])
+    slot = first_owned(st, account)
     while slot != NIL:
         position = st.positions[slot]
         if position["hung"] != 0 and position["mode"] == CROSS and st.markets[position["market"]]["asset"] == asset:
@@ -476,13 +477,13 @@ def fetch_ahead(st, codes, at, count):
         if code & 1:
             prefetch(st.wallets, code >> 1)
             account, _ = owner_of(st, code)
-            prefetch(st.accounts, account)
+            prefetch(st.wallets, account * st.head[0]["asset_count"])
     if at + 4 < count:
         code = codes[at + 4]
         slot = code >> 1
         if code & 1:
             account, _ = owner_of(st, code)
-            slot = np.int64(st.accounts[account]["positions_head"])
+            slot = first_owned(st, account)
         if slot != NIL:
             prefetch(st.positions, slot)
 

@@ -13,7 +13,7 @@ from engine.errors import CapacityError
 from tests.mirror.streams import Command, pack_commands
 from tests.unit.test_exchange import make_market
 
-GROWING = ("accounts", "wallets", "positions", "orders", "levels", "leaf_masks", "pending", "triggers")
+GROWING = ("wallets", "positions", "orders", "levels", "leaf_masks", "pending", "triggers")
 
 
 def make_exchange(**limits):
@@ -44,7 +44,7 @@ def make_room(exchange, doublings):
     """Grow all that can grow before anything is in it."""
     for _ in range(doublings):
         engine = exchange.engine
-        engine.grow(ACCOUNTS_FULL, len(engine.state.accounts))
+        engine.grow(ACCOUNTS_FULL, len(engine.state.wallets))
         engine.grow(POSITIONS_FULL)
         engine.grow(ORDERS_FULL)
     return exchange
@@ -69,7 +69,7 @@ def test_growing_changes_nothing(batch):
     assert grown.digest() == roomy.digest()
     assert [len(array) for array in roomy.engine.state] == room
     # accounts, positions and orders six, five and one times; levels as they need
-    assert len(grown.engine.state.accounts) == before["accounts"] << 6
+    assert len(grown.engine.state.wallets) == before["wallets"] << 6
     assert len(grown.engine.state.positions) >= before["positions"] << 5
     assert all(len(getattr(grown.engine.state, name)) > count for name, count in before.items())
 
@@ -84,14 +84,14 @@ def test_what_has_grown_once_grows_where_it_stands():
     engine.state.positions["qty_lot"][5] = 77
     counts = [len(getattr(engine.state, name)) for name in GROWING]
     for _ in range(3):
-        engine.grow(ACCOUNTS_FULL, len(engine.state.accounts))
+        engine.grow(ACCOUNTS_FULL, len(engine.state.wallets))
         engine.grow(POSITIONS_FULL)
         engine.grow(ORDERS_FULL)
     assert [address_of(getattr(engine.state, name)) for name in GROWING] == places
     assert all(len(getattr(engine.state, name)) > count for name, count in zip(GROWING, counts, strict=True))
     assert engine.state.positions["qty_lot"][5] == 77
     assert not engine.state.positions["qty_lot"][6:].any()
-    assert (engine.state.accounts["positions_head"][1:] == -1).all()
+    assert (engine.state.wallets["positions_head"][1:] == -1).all()
 
 
 def spans_of(engine):
@@ -167,7 +167,7 @@ def test_capacity_holds_from_the_first_row(name, limit):
     with pytest.raises(CapacityError, match=f"{name}={limit} is used up: .*--{name.replace('_', '-')}") as caught:
         exchange.apply(rows)
     state = exchange.engine.state
-    assert len(getattr(state, name.removesuffix("_max"))) == limit
+    assert len(getattr(state, "wallets" if name == "accounts_max" else name.removesuffix("_max"))) == limit
     done = int(state.head[0]["seq"])
     free = make_exchange()
     assert free.apply(rows[:done]).tobytes() == np.asarray(caught.value.events).tobytes()

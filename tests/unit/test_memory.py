@@ -10,7 +10,7 @@ from engine.codes import ACCOUNTS_FULL, LEVEL, PRICE_MAX_LIMIT
 from engine.compiled import Capacity, CompiledEngine
 from engine.contract import build_setup
 from engine.feeds import open_feed
-from engine.layout import ACCOUNT, COMMAND, ORDER, POSITION
+from engine.layout import COMMAND, ORDER, POSITION, WALLET
 from engine.memory import (
     ACCOUNT_BYTES,
     DOMAIN_BYTES,
@@ -49,10 +49,10 @@ def test_bytes_per_thing_are_those_of_the_arrays():
     arrays = (state.pending, state.touched, state.uneasy, state.triggers, state.queue)
     assert sum(array.nbytes for array in arrays) / len(state.pending) == DOMAIN_BYTES
     before = sum(array.nbytes for array in state)
-    engine.grow(ACCOUNTS_FULL, len(state.accounts))
+    engine.grow(ACCOUNTS_FULL, len(state.wallets))
     growth = sum(array.nbytes for array in engine.state) - before
-    assert growth / len(state.accounts) == ACCOUNT_BYTES - POSITION.itemsize - DOMAIN_BYTES
-    assert len(engine.state.accounts) * ACCOUNT.itemsize == engine.state.accounts.nbytes
+    assert growth / len(state.wallets) == ACCOUNT_BYTES - POSITION.itemsize - DOMAIN_BYTES
+    assert len(engine.state.wallets) * WALLET.itemsize == engine.state.wallets.nbytes
 
 
 @pytest.mark.parametrize("markets", [1, 3])
@@ -103,5 +103,5 @@ def test_words():
         "0 B", "1,023 B", "1.5 KiB", "5.0 MiB", "2.9 GiB",
     ]  # fmt: skip
     lines = format_memory(describe_setup(build_setup([make_market()])) | BookMeter().describe())
-    assert lines["memory"].endswith("+ 96 B per resting order, + 344 B per account with a position")
+    assert lines["memory"].endswith("+ 96 B per resting order, + 336 B per account with a position")
     assert lines["deepest_book"] == "0 levels at once: 0 B"
