@@ -181,19 +181,18 @@ def check_margin(st, slot, market, side, lots, limit_tick):
         after = max(before, position["qty_lot"] + position["buy_lot"] + lots)
     else:
         after = max(before, position["sell_lot"] + lots - position["qty_lot"])
-    is_alone = position["next_owned"] == NIL and first_owned(st, account) == slot
-    # whether an order enlarges a position cannot be foreseen: measuring one for nothing costs less than guessing wrong
-    if not is_alone and after <= before:
-        return OK
-    if is_alone:
+    # Whether an order enlarges a position cannot be foreseen, and a branch taken wrongly costs more than measuring one.
+    if position["next_owned"] == NIL and first_owned(st, account) == slot:
         cross, isolated = hold_position(st, slot, after)
         free = st.wallets[account * st.head[0]["asset_count"] + asset]["balance_quote"] + cross + isolated
+    elif after <= before:
+        return OK
     else:
         free, withdrawable = measure_sum(st, account, asset, slot, after)
         if position["mode"] == ISOLATED:
             free = withdrawable
-    need = cost_of_entry(st, market, side, lots, limit_tick)
-    return OK if (after <= before) | (free >= need) else INSUFFICIENT_MARGIN
+    lack = cost_of_entry(st, market, side, lots, limit_tick) - free
+    return INSUFFICIENT_MARGIN if min(lack, after - before) > 0 else OK  # both, without a branch for each
 
 
 @hot
