@@ -7,12 +7,14 @@ divided out, are the same double; any other text is asked of the unit itself, di
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
 import polars
 from numpy.typing import NDArray
 
+from engine._jit import kernel
 from engine.feeds.block import NS_PER_US, STAMP_MAX, Block, Ints
 from engine.feeds.doubles import count_decimals
 from engine.feeds.instruments import UnitCache
@@ -35,36 +37,100 @@ def split_frame(first_line: int, data: bytes, names: Sequence[str], delimiter: s
     stamps : sequence of str
         Columns of whole numbers.
     """
+    heads = _find_heads(data, names, delimiter, stamps)
+    block = _split_after(heads, first_line, data, names, delimiter, stamps)
+    return block if block is not None or not heads else _split_after([], first_line, data, names, delimiter, stamps)
+
+
+def _find_heads(data: bytes, names: Sequence[str], delimiter: str, stamps: Sequence[str]) -> list[str]:
+    """Return the first texts of the first line, as far as the last line begins with them too; no stamp, never all."""
+    end = data.find(b"\n")
+    first, last = data[: end if end >= 0 else None], data[data.rfind(b"\n") + 1 :]
+    texts = zip(names[:-1], *(line.decode("ascii").split(delimiter) for line in (first, last)), strict=False)
+    alike = takewhile(lambda triple: triple[0] not in stamps and triple[1] == triple[2], texts)
+    return [text for _, text, _ in alike]
+
+
+def _split_after(
+    heads: Sequence[str],
+    first_line: int,
+    data: bytes,
+    names: Sequence[str],
+    delimiter: str,
+    stamps: Sequence[str],
+) -> "FrameBlock | None":
+    """Return lines as a block; None where one may be wrong, or begins with other texts than `heads`."""
     schema = {name: polars.Int64 if name in stamps else polars.String for name in names}
+    rest = list(range(len(heads), len(names)))
     try:
         frame = polars.read_csv(
-            data, has_header=False, separator=delimiter, quote_char=None, schema=schema, empty_string_is_null=False
+            data,
+            has_header=False,
+            separator=delimiter,
+            quote_char=None,
+            schema=schema,
+            columns=rest,
+            empty_string_is_null=False,
         )
     except polars.exceptions.PolarsError:
         return None
-    if not len(frame) or any(frame[name].null_count() for name in names):
+    if not len(frame) or any(column.null_count() for column in frame):
         return None
-    length = len(frame) * len(names) - 1
-    words: dict[str, str] = {}
+    words = dict(zip(names, heads, strict=False))
+    fixed = len(names) + sum(map(len, heads))  # bytes that every line has, its end among them
     varied = []
-    for name in names:
-        column = frame[name]
+    for column in frame:
+        name = column.name
         if name in stamps:
             least, most = _find_bounds(column)
             if least <= 0 or len(str(least)) != len(str(most)):
                 return None
-            length += len(str(most)) * len(frame)
+            fixed += len(str(most))
         elif (word := column[0]) == column[-1] and (column == word).all():
             words[name] = word
-            length += len(word) * len(frame)
+            fixed += len(word)
         else:
             varied.append(name)
     lengths = frame.select(polars.col(varied).str.len_bytes())
-    length += sum(int(lengths[name].sum()) for name in varied)
+    line_bytes = np.full(len(frame), fixed, np.uint32)
+    for column in lengths:
+        line_bytes += column.to_numpy()
     # A line that is too short ends in an empty text; with none of these, every other liberty makes the lines longer.
     last = names[-1]
     is_short = not words.get(last, True) or (last in varied and not lengths[last].min())
-    return None if is_short or length != len(data) else FrameBlock(first_line, frame, lengths, words)
+    if is_short or int(line_bytes.sum()) != len(data) + 1:
+        return None
+    if heads:
+        begin = np.frombuffer("".join(("\n", *(head + delimiter for head in heads))).encode(), np.uint8)
+        if not begin_alike(np.frombuffer(data, np.uint8), line_bytes, begin):
+            return None
+    return FrameBlock(first_line, names, frame, lengths, words)
+
+
+@kernel
+def begin_alike(data: NDArray[np.uint8], line_bytes: NDArray[np.uint32], begin: NDArray[np.uint8]) -> bool:
+    """Return whether every line but the first begins with the same bytes.
+
+    Parameters
+    ----------
+    data : array of uint8
+        The lines, without the end of the last one.
+    line_bytes : array of uint32
+        What each of them should have, with its end.
+    begin : array of uint8
+        An end, and how a line begins.
+    """
+    at = np.int64(-1)
+    for row in range(len(line_bytes) - 1):
+        at += line_bytes[row]
+        if at + len(begin) > len(data):
+            return False
+        found, differing = data[at : at + len(begin)], np.uint8(0)
+        for place in range(len(begin)):
+            differing |= found[place] ^ begin[place]
+        if differing:
+            return False
+    return True
 
 
 def _find_bounds(column: polars.Series) -> tuple[int, int]:
@@ -79,8 +145,10 @@ class FrameBlock(Block):
 
     Parameters
     ----------
+    names : sequence of str
+        All columns.
     frame : polars.DataFrame
-        Columns of text, and of whole numbers without leading zeros.
+        Columns of text, and of whole numbers without leading zeros; of one word over and over they may be missing.
     lengths : polars.DataFrame
         Of each column of texts that differ, in bytes.
     words : mapping of str to str
@@ -88,27 +156,35 @@ class FrameBlock(Block):
     """
 
     def __init__(
-        self, first_line: int, frame: polars.DataFrame, lengths: polars.DataFrame, words: Mapping[str, str]
+        self,
+        first_line: int,
+        names: Sequence[str],
+        frame: polars.DataFrame,
+        lengths: polars.DataFrame,
+        words: Mapping[str, str],
     ) -> None:
-        self.first_line, self._frame, self._lengths, self._words = first_line, frame, lengths, words
+        self.first_line, self._names, self._frame, self._lengths, self._words = first_line, names, frame, lengths, words
         self._count = len(frame)
         self._plain: Block | None = None
 
     @property
     def names(self) -> Sequence[str]:
         """The columns."""
-        return tuple(self._frame.columns)
+        return tuple(self._names)
 
     def take(self, start: int, stop: int) -> Block:
         """Return some of the rows."""
         if stop - start > SHORT:
-            return FrameBlock(self.first_line + start, self._frame[start:stop], self._lengths[start:stop], self._words)
+            frame, lengths = self._frame[start:stop], self._lengths[start:stop]
+            return FrameBlock(self.first_line + start, self._names, frame, lengths, self._words)
         if self._plain is None:
             self._plain = Block(self.first_line, {name: self.texts(name) for name in self.names})
         return self._plain.take(start, stop)
 
     def texts(self, name: str) -> Sequence[str]:
         """Return a column as it stands."""
+        if name in self._words:
+            return [self._words[name]] * len(self)
         texts: list[str] = self._frame[name].cast(polars.String).to_list()
         return texts
 

@@ -74,7 +74,7 @@ def test_decimals_are_counted_exactly(texts, unit, bounds, may_be_empty):
     words = {"x": texts[0]} if len(set(texts)) == 1 else {}
     asked = [
         settle(lambda block=block: block.count("x", UnitCache(Decimal(unit), *bounds), may_be_empty=may_be_empty))
-        for block in (Block(1, {"x": texts}), frames.FrameBlock(1, frame, lengths, words))
+        for block in (Block(1, {"x": texts}), frames.FrameBlock(1, ["x"], frame, lengths, words))
     ]
     assert asked[0] == asked[1]
 
@@ -84,7 +84,7 @@ def test_no_decimal_passes_for_its_neighbour(digits, places, unit):
     """FEED-060: with fifteen digits and more, a count is exact or the text is refused."""
     text = format(Decimal(digits).scaleb(-places), "f")
     frame = polars.DataFrame({"x": [text]})
-    block = frames.FrameBlock(1, frame, frame.select(polars.col("x").str.len_bytes()), {})
+    block = frames.FrameBlock(1, ["x"], frame, frame.select(polars.col("x").str.len_bytes()), {})
     found = settle(lambda: block.count("x", UnitCache(Decimal(unit), 0, 1 << 62)))
     if isinstance(found, list):
         assert Decimal(found[0]) * Decimal(unit) == Decimal(text)
