@@ -15,7 +15,7 @@ import polars
 from numpy.typing import NDArray
 
 from engine._jit import kernel
-from engine.feeds.block import NS_PER_US, STAMP_MAX, Block, Ints
+from engine.feeds.block import NS_PER_US, STAMP_MAX, Block, Ints, Parser
 from engine.feeds.doubles import count_decimals
 from engine.feeds.instruments import UnitCache
 
@@ -192,6 +192,10 @@ class FrameBlock(Block):
         """Return the texts a column holds."""
         return {self._words[name]} if name in self._words else set(self._frame[name].unique().to_list())
 
+    def map(self, name: str, parse: Parser) -> list[Any]:
+        """Return a column read text by text."""
+        return self._one_word(name).map(name, parse) * len(self) if name in self._words else super().map(name, parse)
+
     def count(self, name: str, units: UnitCache, *, may_be_empty: bool = False) -> Ints:
         """Return a column of decimals in units; an empty text is 0 where it may be.
 
@@ -234,7 +238,7 @@ class FrameBlock(Block):
         told, found = np.zeros(len(self), np.int64), 0
         for word, number in table.items():
             here: NDArray[np.bool_] = (column == word).to_numpy()
-            told[here] = number
+            told += here * np.int64(number)
             found += int(np.count_nonzero(here))
             if found == len(self):
                 return told
