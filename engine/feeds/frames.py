@@ -24,6 +24,7 @@ DIGITS = 15
 # Powers of ten up to here are doubles, so that dividing by them rounds once.
 PLACES_MAX = 22
 ID_DIGITS = 18
+SAMPLES = 16  # lines that say which texts all may begin with
 SHORT = 512  # rows: below, asking polars takes longer than Python
 
 
@@ -43,12 +44,15 @@ def split_frame(first_line: int, data: bytes, names: Sequence[str], delimiter: s
 
 
 def _find_heads(data: bytes, names: Sequence[str], delimiter: str, stamps: Sequence[str]) -> list[str]:
-    """Return the first texts of the first line, as far as the last line begins with them too; no stamp, never all."""
-    end = data.find(b"\n")
-    first, last = data[: end if end >= 0 else None], data[data.rfind(b"\n") + 1 :]
-    texts = zip(names[:-1], *(line.decode("ascii").split(delimiter) for line in (first, last)), strict=False)
-    alike = takewhile(lambda triple: triple[0] not in stamps and triple[1] == triple[2], texts)
-    return [text for _, text, _ in alike]
+    """Return the texts that all lines seem to begin with, by some of them; those of stamps among them may differ."""
+    places = range(0, len(data), len(data) // SAMPLES + 1)
+    ends = [(data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at)) for at in places]
+    lines = [data[start : end if end >= 0 else None].decode("ascii").split(delimiter) for start, end in ends]
+    columns = zip(names[:-1], zip(*lines, strict=False), strict=False)  # one column is left for polars
+    heads = [texts[0] for _, texts in takewhile(lambda pair: pair[0] in stamps or len(set(pair[1])) == 1, columns)]
+    while heads and names[len(heads) - 1] in stamps:
+        heads.pop()
+    return heads
 
 
 def _split_after(
@@ -61,7 +65,7 @@ def _split_after(
 ) -> "FrameBlock | None":
     """Return lines as a block; None where one may be wrong, or begins with other texts than `heads`."""
     schema = {name: polars.Int64 if name in stamps else polars.String for name in names}
-    rest = list(range(len(heads), len(names)))
+    words = {name: head for name, head in zip(names, heads, strict=False) if name not in stamps}
     try:
         frame = polars.read_csv(
             data,
@@ -69,15 +73,14 @@ def _split_after(
             separator=delimiter,
             quote_char=None,
             schema=schema,
-            columns=rest,
+            columns=[at for at, name in enumerate(names) if name not in words],
             empty_string_is_null=False,
         )
     except polars.exceptions.PolarsError:
         return None
     if not len(frame) or any(column.null_count() for column in frame):
         return None
-    words = dict(zip(names, heads, strict=False))
-    fixed = len(names) + sum(map(len, heads))  # bytes that every line has, its end among them
+    fixed = len(names) + sum(map(len, words.values()))  # bytes that every line has, its end among them
     varied = []
     for column in frame:
         name = column.name
@@ -100,15 +103,35 @@ def _split_after(
     is_short = not words.get(last, True) or (last in varied and not lengths[last].min())
     if is_short or int(line_bytes.sum()) != len(data) + 1:
         return None
-    if heads:
-        begin = np.frombuffer("".join(("\n", *(head + delimiter for head in heads))).encode(), np.uint8)
-        if not begin_alike(np.frombuffer(data, np.uint8), line_bytes, begin):
-            return None
+    if heads and not _begin_with(heads, data, line_bytes, names, delimiter, stamps):
+        return None
     return FrameBlock(first_line, names, frame, lengths, words)
 
 
+def _begin_with(
+    heads: Sequence[str],
+    data: bytes,
+    line_bytes: NDArray[np.uint32],
+    names: Sequence[str],
+    delimiter: str,
+    stamps: Sequence[str],
+) -> bool:
+    """Return whether all lines, of that many bytes, begin with the texts `heads`; those of stamps may differ."""
+    pieces, are_asked = ["\n"], [True]
+    for name, head in zip(names, heads, strict=False):
+        pieces += [head, delimiter]
+        are_asked += [name not in stamps, True]
+    begin = np.frombuffer("".join(pieces).encode(), np.uint8)
+    are_alike: bool = begin_alike(
+        np.frombuffer(data, np.uint8), line_bytes, begin, np.repeat(are_asked, list(map(len, pieces)))
+    )
+    return are_alike
+
+
 @kernel
-def begin_alike(data: NDArray[np.uint8], line_bytes: NDArray[np.uint32], begin: NDArray[np.uint8]) -> bool:
+def begin_alike(
+    data: NDArray[np.uint8], line_bytes: NDArray[np.uint32], begin: NDArray[np.uint8], are_asked: NDArray[np.bool_]
+) -> bool:
     """Return whether every line but the first begins with the same bytes.
 
     Parameters
@@ -119,15 +142,17 @@ def begin_alike(data: NDArray[np.uint8], line_bytes: NDArray[np.uint32], begin: 
         What each of them should have, with its end.
     begin : array of uint8
         An end, and how a line begins.
+    are_asked : array of bool
+        Which of these are asked for.
     """
     at = np.int64(-1)
     for row in range(len(line_bytes) - 1):
         at += line_bytes[row]
         if at + len(begin) > len(data):
             return False
-        found, differing = data[at : at + len(begin)], np.uint8(0)
+        found, differing = data[at : at + len(begin)], np.int64(0)
         for place in range(len(begin)):
-            differing |= found[place] ^ begin[place]
+            differing += (found[place] != begin[place]) & are_asked[place]
         if differing:
             return False
     return True
@@ -250,6 +275,8 @@ class FrameBlock(Block):
 
     def ids(self, name: str) -> Ints:
         """Return a column of ids as positive numbers (`number_id`)."""
+        if name in self._words:
+            return np.repeat(self._one_word(name).ids(name), len(self))
         column = self._frame[name]
         if not column.str.contains(f"^[0-9]{{1,{ID_DIGITS}}}$").all():
             return super().ids(name)
