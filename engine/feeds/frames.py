@@ -280,7 +280,7 @@ class FrameBlock(Block):
         column = self._frame[name]
         if not column.str.contains(f"^[0-9]{{1,{ID_DIGITS}}}$").all():
             return super().ids(name)
-        told: Ints = column.cast(polars.Int64).to_numpy()
+        told: Ints = column.cast(polars.Int64).to_numpy(writable=True)
         return told
 
     def stamps(self, name: str, ns_per_unit: int = NS_PER_US) -> Ints:
