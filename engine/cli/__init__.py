@@ -254,9 +254,19 @@ def run_replay(options: argparse.Namespace) -> int:
         raise ConfigError("--resume: expected --journal DIR, the log that goes on")
     if options.journal is not None:
         options.left = f"the log in {options.journal} is kept; go on with: {compose_again(options, '--resume')}"
-    run = _execute(_read_plan(options), options)
+    plan = _read_plan(options)
+    _say_left_alone(plan)
+    run = _execute(plan, options)
     _finish(run, options)
     return _say_stopped(run, options) if options.interrupted else 0
+
+
+def _say_left_alone(plan: "Plan") -> None:
+    """Name the files of the folders that are no part of the run, and why (FEED-075)."""
+    inputs = {path.resolve() for _, path in plan.inputs}
+    for path, reason in getattr(plan.feed, "skipped", ()):
+        if path.resolve() not in inputs:
+            print(f"left alone: {path}: {reason}", file=sys.stderr)
 
 
 def _say_stopped(run: "Run", options: argparse.Namespace) -> int:

@@ -2,7 +2,8 @@
 
 Polars is lenient where we are not: it takes `+5` or ` 5` for a number, rounds decimals, fills in what a short line
 leaves out.  Hence two proofs.  A block counts as split only if its columns, written out again, would have its length:
-whatever was lenient about a line makes it longer or shorter.  A decimal counts as so many units only if these units,
+whatever was lenient about a line makes it longer or shorter.  Words that all lines begin with, such as the symbol, are
+not split at all: they must stand where the lengths say that each line begins.  A decimal counts as so many units only if these units,
 divided out, are the same double; any other text is asked of the unit itself, digit by digit.
 """
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import zlib
 from decimal import ROUND_HALF_EVEN, Decimal
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,22 @@ def test_what_polars_would_let_pass_is_looked_at(line, other):
             assert block is None
         else:
             assert [list(row) for row in zip(*map(block.texts, NAMES), strict=True)] == rows
+
+
+@pytest.mark.parametrize("place", range(15))
+def test_lines_that_begin_otherwise_are_found(place):
+    """FEED-060: what all lines begin with is proven in every one of them; one more and one less do not make up."""
+    names = ("w", "v", "s", "u", "a")
+    whole = [f"x,yy,{1000 + at},w,{at % 3}5" for at in range(64)]
+    assert frames.split_frame(1, "\n".join(whole).encode(), names, ",", ("s",)) is not None
+    puts, others = ("", ",", "\n", "0", "y", "+", " ", "y,"), ("x,yy,1034,w,15", "x,yyy,1034,w,15", "x,y,1034,w,15")
+    for at, removed, put, other in product((32, 33), range(3), puts, others):  # one of them is no sample
+        line = whole[at]
+        lines = [*whole[:at], line[:place] + put + line[place + removed :], other, *whole[at + 2 :]]
+        rows = [line.split(",") for line in "\n".join(lines).split("\n")]
+        block = frames.split_frame(1, "\n".join(lines).encode(), names, ",", ("s",))
+        if block is not None:
+            assert [list(row) for row in zip(*map(block.texts, names), strict=True)] == rows
 
 
 def write_file(path, kind, rows):
