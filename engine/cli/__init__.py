@@ -262,10 +262,11 @@ def run_replay(options: argparse.Namespace) -> int:
 
 
 def _say_left_alone(plan: "Plan") -> None:
-    """Name the files of the folders that are no part of the run, and why (FEED-075)."""
-    inputs = {path.resolve() for _, path in plan.inputs}
+    """Name the recordings of the folders that are no part of the run, and why; other files are expected there."""
+    from engine.feeds import NO_RECORDING
+
     for path, reason in getattr(plan.feed, "skipped", ()):
-        if path.resolve() not in inputs:
+        if reason != NO_RECORDING:
             print(f"left alone: {path}: {reason}", file=sys.stderr)
 
 

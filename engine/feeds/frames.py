@@ -3,8 +3,8 @@
 Polars is lenient where we are not: it takes `+5` or ` 5` for a number, rounds decimals, fills in what a short line
 leaves out.  Hence two proofs.  A block counts as split only if its columns, written out again, would have its length:
 whatever was lenient about a line makes it longer or shorter.  Words that all lines begin with, such as the symbol, are
-not split at all: they must stand where the lengths say that each line begins.  A decimal counts as so many units only if these units,
-divided out, are the same double; any other text is asked of the unit itself, digit by digit.
+not split at all: they must stand where the lengths say that each line begins.  A decimal counts as so many units only
+if these units, divided out, are the same double; any other text is asked of the unit itself, digit by digit.
 """
 
 from collections.abc import Mapping, Sequence
@@ -286,6 +286,8 @@ class FrameBlock(Block):
 
     def stamps(self, name: str, ns_per_unit: int = NS_PER_US) -> Ints:
         """Return a column of stamps in ns since the epoch."""
+        if name in self._words:
+            return np.repeat(self._one_word(name).stamps(name, ns_per_unit), len(self))
         column = self._frame[name]
         if column.dtype != polars.Int64 or _find_bounds(column)[1] > STAMP_MAX // ns_per_unit:
             return super().stamps(name, ns_per_unit)

@@ -189,7 +189,7 @@ def test_the_command_line_shows_what_is_left_alone(tmp_path, capsys):
     said = capsys.readouterr()
     assert json.loads(said.out)["tape"][BOOK] == 3
     assert said.err.count("left alone: ") == said.err.count(f"left alone: {other}: {reason}\n") == 1
-    inside = tape / "market.toml"  # an input of the run, not left alone
+    inside = tape / "market.toml"  # no recording
     inside.write_text(MARKET)
     assert main(["replay", str(tape), "--market", str(inside)]) == 0
     assert capsys.readouterr().err.count("left alone: ") == 1
