@@ -254,9 +254,20 @@ def run_replay(options: argparse.Namespace) -> int:
         raise ConfigError("--resume: expected --journal DIR, the log that goes on")
     if options.journal is not None:
         options.left = f"the log in {options.journal} is kept; go on with: {compose_again(options, '--resume')}"
-    run = _execute(_read_plan(options), options)
+    plan = _read_plan(options)
+    _say_left_alone(plan)
+    run = _execute(plan, options)
     _finish(run, options)
     return _say_stopped(run, options) if options.interrupted else 0
+
+
+def _say_left_alone(plan: "Plan") -> None:
+    """Name the recordings of the folders that are no part of the run, and why; other files are expected there."""
+    from engine.feeds import NO_RECORDING
+
+    for path, reason in getattr(plan.feed, "skipped", ()):
+        if reason != NO_RECORDING:
+            print(f"left alone: {path}: {reason}", file=sys.stderr)
 
 
 def _say_stopped(run: "Run", options: argparse.Namespace) -> int:

@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 
+NO_RECORDING = "not a recording"  # why a file of a folder is left alone
 ASK = "perp docs formats describes them, perp fetch downloads some, perp demo needs none"
 
 
@@ -136,7 +137,7 @@ def _find_files(
                 step = "a TOML file belongs to --market, --population or --shock" if file.suffix == ".toml" else ASK
                 raise DataError(file, 1, None, f"expected a recording in one of the formats {known}; {step}")
             else:
-                skipped.append((file, "not a recording"))
+                skipped.append((file, NO_RECORDING))
     return found, skipped, missing
 
 

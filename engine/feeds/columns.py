@@ -44,8 +44,15 @@ _is_plain = False  # whether polars is left alone
 # ---------------------------------------------------------------- files to blocks
 
 
-def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Generator[tuple[int, bytes], None, None]:
+def read_blocks(
+    path: Path, block_bytes: int = BLOCK_BYTES, *, counted: list[int] | None = None
+) -> Generator[tuple[int, bytes], None, None]:
     """Yield (number of the first line, whole lines without the last one's end) of an ASCII file, compressed or plain.
+
+    Parameters
+    ----------
+    counted : list of int
+        Who has found out how many lines it got puts that here, and they are not counted again.
 
     Raises
     ------
@@ -61,7 +68,7 @@ def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Generator[tuple[i
                     head = b"".join((rest, memoryview(block)[:end]))
                     rest = block[end + 1 :]
                     yield line, _clean(path, line, head)
-                    line += _count_lines(head)
+                    line += counted.pop() if counted else _count_lines(head)
                     continue
                 rest += block
                 if len(rest) > (most := max(block_bytes, BLOCK_BYTES)):
@@ -111,7 +118,8 @@ def read_columns(
     Source: FEED-060.
     """
     frames = find_frames()
-    for line, data in read_blocks(path):
+    counted: list[int] = []
+    for line, data in read_blocks(path, counted=counted):
         first, body = line, data
         for _ in range(min(max(header_lines + 1 - line, 0), _count_lines(data) if line <= header_lines else 0)):
             body = body.partition(b"\n")[2]
@@ -120,6 +128,7 @@ def read_columns(
             continue
         block = frames.split_frame(first, body, columns, delimiter, stamps) if frames else None
         if block is not None:
+            counted.append(first - line + len(block))
             yield block
         else:
             yield from _split(path, first, body.decode("ascii"), columns, delimiter, findings)

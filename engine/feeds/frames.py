@@ -2,18 +2,21 @@
 
 Polars is lenient where we are not: it takes `+5` or ` 5` for a number, rounds decimals, fills in what a short line
 leaves out.  Hence two proofs.  A block counts as split only if its columns, written out again, would have its length:
-whatever was lenient about a line makes it longer or shorter.  A decimal counts as so many units only if these units,
-divided out, are the same double; any other text is asked of the unit itself, digit by digit.
+whatever was lenient about a line makes it longer or shorter.  Words that all lines begin with, such as the symbol, are
+not split at all: they must stand where the lengths say that each line begins.  A decimal counts as so many units only
+if these units, divided out, are the same double; any other text is asked of the unit itself, digit by digit.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
 import polars
 from numpy.typing import NDArray
 
-from engine.feeds.block import NS_PER_US, STAMP_MAX, Block, Ints
+from engine._jit import kernel
+from engine.feeds.block import NS_PER_US, STAMP_MAX, Block, Ints, Parser
 from engine.feeds.doubles import count_decimals
 from engine.feeds.instruments import UnitCache
 
@@ -22,6 +25,7 @@ DIGITS = 15
 # Powers of ten up to here are doubles, so that dividing by them rounds once.
 PLACES_MAX = 22
 ID_DIGITS = 18
+SAMPLES = 16  # lines that say which texts all may begin with
 SHORT = 512  # rows: below, asking polars takes longer than Python
 
 
@@ -35,36 +39,124 @@ def split_frame(first_line: int, data: bytes, names: Sequence[str], delimiter: s
     stamps : sequence of str
         Columns of whole numbers.
     """
+    heads = _find_heads(data, names, delimiter, stamps)
+    block = _split_after(heads, first_line, data, names, delimiter, stamps)
+    return block if block is not None or not heads else _split_after([], first_line, data, names, delimiter, stamps)
+
+
+def _find_heads(data: bytes, names: Sequence[str], delimiter: str, stamps: Sequence[str]) -> list[str]:
+    """Return the texts that all lines seem to begin with, by some of them; those of stamps among them may differ."""
+    places = range(0, len(data), len(data) // SAMPLES + 1)
+    ends = [(data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at)) for at in places]
+    lines = [data[start : end if end >= 0 else None].decode("ascii").split(delimiter) for start, end in ends]
+    columns = zip(names[:-1], zip(*lines, strict=False), strict=False)  # one column is left for polars
+    heads = [texts[0] for _, texts in takewhile(lambda pair: pair[0] in stamps or len(set(pair[1])) == 1, columns)]
+    while heads and names[len(heads) - 1] in stamps:
+        heads.pop()
+    return heads
+
+
+def _split_after(
+    heads: Sequence[str],
+    first_line: int,
+    data: bytes,
+    names: Sequence[str],
+    delimiter: str,
+    stamps: Sequence[str],
+) -> "FrameBlock | None":
+    """Return lines as a block; None where one may be wrong, or begins with other texts than `heads`."""
     schema = {name: polars.Int64 if name in stamps else polars.String for name in names}
+    words = {name: head for name, head in zip(names, heads, strict=False) if name not in stamps}
     try:
         frame = polars.read_csv(
-            data, has_header=False, separator=delimiter, quote_char=None, schema=schema, empty_string_is_null=False
+            data,
+            has_header=False,
+            separator=delimiter,
+            quote_char=None,
+            schema=schema,
+            columns=[at for at, name in enumerate(names) if name not in words],
+            empty_string_is_null=False,
         )
     except polars.exceptions.PolarsError:
         return None
-    if not len(frame) or any(frame[name].null_count() for name in names):
+    if not len(frame) or any(column.null_count() for column in frame):
         return None
-    length = len(frame) * len(names) - 1
-    words: dict[str, str] = {}
+    fixed = len(names) + sum(map(len, words.values()))  # bytes that every line has, its end among them
     varied = []
-    for name in names:
-        column = frame[name]
+    for column in frame:
+        name = column.name
         if name in stamps:
             least, most = _find_bounds(column)
             if least <= 0 or len(str(least)) != len(str(most)):
                 return None
-            length += len(str(most)) * len(frame)
+            fixed += len(str(most))
         elif (word := column[0]) == column[-1] and (column == word).all():
             words[name] = word
-            length += len(word) * len(frame)
+            fixed += len(word)
         else:
             varied.append(name)
     lengths = frame.select(polars.col(varied).str.len_bytes())
-    length += sum(int(lengths[name].sum()) for name in varied)
+    line_bytes = np.full(len(frame), fixed, np.uint32)
+    for column in lengths:
+        line_bytes += column.to_numpy()
     # A line that is too short ends in an empty text; with none of these, every other liberty makes the lines longer.
     last = names[-1]
     is_short = not words.get(last, True) or (last in varied and not lengths[last].min())
-    return None if is_short or length != len(data) else FrameBlock(first_line, frame, lengths, words)
+    if is_short or int(line_bytes.sum()) != len(data) + 1:
+        return None
+    if heads and not _begin_with(heads, data, line_bytes, names, delimiter, stamps):
+        return None
+    return FrameBlock(first_line, names, frame, lengths, words)
+
+
+def _begin_with(
+    heads: Sequence[str],
+    data: bytes,
+    line_bytes: NDArray[np.uint32],
+    names: Sequence[str],
+    delimiter: str,
+    stamps: Sequence[str],
+) -> bool:
+    """Return whether all lines, of that many bytes, begin with the texts `heads`; those of stamps may differ."""
+    pieces, are_asked = ["\n"], [True]
+    for name, head in zip(names, heads, strict=False):
+        pieces += [head, delimiter]
+        are_asked += [name not in stamps, True]
+    begin = np.frombuffer("".join(pieces).encode(), np.uint8)
+    are_alike: bool = begin_alike(
+        np.frombuffer(data, np.uint8), line_bytes, begin, np.repeat(are_asked, list(map(len, pieces)))
+    )
+    return are_alike
+
+
+@kernel
+def begin_alike(
+    data: NDArray[np.uint8], line_bytes: NDArray[np.uint32], begin: NDArray[np.uint8], are_asked: NDArray[np.bool_]
+) -> bool:
+    """Return whether every line but the first begins with the same bytes.
+
+    Parameters
+    ----------
+    data : array of uint8
+        The lines, without the end of the last one.
+    line_bytes : array of uint32
+        What each of them should have, with its end.
+    begin : array of uint8
+        An end, and how a line begins.
+    are_asked : array of bool
+        Which of these are asked for.
+    """
+    at = np.int64(-1)
+    for row in range(len(line_bytes) - 1):
+        at += line_bytes[row]
+        if at + len(begin) > len(data):
+            return False
+        found, differing = data[at : at + len(begin)], np.int64(0)
+        for place in range(len(begin)):
+            differing += (found[place] != begin[place]) & are_asked[place]
+        if differing:
+            return False
+    return True
 
 
 def _find_bounds(column: polars.Series) -> tuple[int, int]:
@@ -79,8 +171,10 @@ class FrameBlock(Block):
 
     Parameters
     ----------
+    names : sequence of str
+        All columns.
     frame : polars.DataFrame
-        Columns of text, and of whole numbers without leading zeros.
+        Columns of text, and of whole numbers without leading zeros; of one word over and over they may be missing.
     lengths : polars.DataFrame
         Of each column of texts that differ, in bytes.
     words : mapping of str to str
@@ -88,33 +182,45 @@ class FrameBlock(Block):
     """
 
     def __init__(
-        self, first_line: int, frame: polars.DataFrame, lengths: polars.DataFrame, words: Mapping[str, str]
+        self,
+        first_line: int,
+        names: Sequence[str],
+        frame: polars.DataFrame,
+        lengths: polars.DataFrame,
+        words: Mapping[str, str],
     ) -> None:
-        self.first_line, self._frame, self._lengths, self._words = first_line, frame, lengths, words
+        self.first_line, self._names, self._frame, self._lengths, self._words = first_line, names, frame, lengths, words
         self._count = len(frame)
         self._plain: Block | None = None
 
     @property
     def names(self) -> Sequence[str]:
         """The columns."""
-        return tuple(self._frame.columns)
+        return tuple(self._names)
 
     def take(self, start: int, stop: int) -> Block:
         """Return some of the rows."""
         if stop - start > SHORT:
-            return FrameBlock(self.first_line + start, self._frame[start:stop], self._lengths[start:stop], self._words)
+            frame, lengths = self._frame[start:stop], self._lengths[start:stop]
+            return FrameBlock(self.first_line + start, self._names, frame, lengths, self._words)
         if self._plain is None:
             self._plain = Block(self.first_line, {name: self.texts(name) for name in self.names})
         return self._plain.take(start, stop)
 
     def texts(self, name: str) -> Sequence[str]:
         """Return a column as it stands."""
+        if name in self._words:
+            return [self._words[name]] * len(self)
         texts: list[str] = self._frame[name].cast(polars.String).to_list()
         return texts
 
     def unique(self, name: str) -> set[str]:
         """Return the texts a column holds."""
         return {self._words[name]} if name in self._words else set(self._frame[name].unique().to_list())
+
+    def map(self, name: str, parse: Parser) -> list[Any]:
+        """Return a column read text by text."""
+        return self._one_word(name).map(name, parse) * len(self) if name in self._words else super().map(name, parse)
 
     def count(self, name: str, units: UnitCache, *, may_be_empty: bool = False) -> Ints:
         """Return a column of decimals in units; an empty text is 0 where it may be.
@@ -158,7 +264,7 @@ class FrameBlock(Block):
         told, found = np.zeros(len(self), np.int64), 0
         for word, number in table.items():
             here: NDArray[np.bool_] = (column == word).to_numpy()
-            told[here] = number
+            told += here * np.int64(number)
             found += int(np.count_nonzero(here))
             if found == len(self):
                 return told
@@ -170,14 +276,18 @@ class FrameBlock(Block):
 
     def ids(self, name: str) -> Ints:
         """Return a column of ids as positive numbers (`number_id`)."""
+        if name in self._words:
+            return np.repeat(self._one_word(name).ids(name), len(self))
         column = self._frame[name]
         if not column.str.contains(f"^[0-9]{{1,{ID_DIGITS}}}$").all():
             return super().ids(name)
-        told: Ints = column.cast(polars.Int64).to_numpy()
+        told: Ints = column.cast(polars.Int64).to_numpy(writable=True)
         return told
 
     def stamps(self, name: str, ns_per_unit: int = NS_PER_US) -> Ints:
         """Return a column of stamps in ns since the epoch."""
+        if name in self._words:
+            return np.repeat(self._one_word(name).stamps(name, ns_per_unit), len(self))
         column = self._frame[name]
         if column.dtype != polars.Int64 or _find_bounds(column)[1] > STAMP_MAX // ns_per_unit:
             return super().stamps(name, ns_per_unit)

@@ -101,11 +101,12 @@ class OverlapWatch:
             yield block
 
     def _note_rows(self, stream: int, file: Source, rows: Records) -> None:
-        keys = rows["market"].astype(np.int64) * len(NAMES) + _GROUPS[rows["kind"]]
-        stamps = rows["ts_ns"]
-        if (keys == keys[0]).all():
-            self._note(stream, file, int(keys[0]), int(stamps[0]), int(stamps[-1]))
+        markets, kinds, stamps = rows["market"], rows["kind"], rows["ts_ns"]
+        if (kinds == kinds[0]).all() and (markets == markets[0]).all():
+            key = int(markets[0]) * len(NAMES) + int(_GROUPS[kinds[0]])
+            self._note(stream, file, key, int(stamps[0]), int(stamps[-1]))
             return
+        keys = markets.astype(np.int64) * len(NAMES) + _GROUPS[kinds]
         # of equal places the last one that is written stays
         places, first, last = np.arange(len(keys)), *np.full((2, int(keys.max()) + 1), -1)
         last[keys], first[keys[::-1]] = places, places[::-1]

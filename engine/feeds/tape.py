@@ -30,6 +30,7 @@ Records = NDArray[np.void]
 HEAD_BYTES = 1 << 16
 # Of `Teller.counts`, in the order engine.kernels.tape numbers them.
 COUNTS = ("messages", "snapshots", "crossed", "beyond", "off_book", "funding", "bbo_checked", "bbo_equal")
+GZIP_BYTES = 1 << 19  # unpacked at once, then copied: it is to stay in the cache
 # What is unpacked at once: a block of zstd is at most 128 KiB, of as few as 4 bytes.
 ZSTD_BYTES = 1 << 10
 ZSTD_WINDOW_MAX = 1 << 27
@@ -156,7 +157,7 @@ class FastGzip(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer, or as much of it as there is."""
         try:
-            count: int = self._stream.readinto(buffer)
+            count: int = self._stream.readinto(memoryview(buffer)[:GZIP_BYTES])
         except self._error as error:
             raise zlib.error(str(error)) from error
         return count

@@ -28,6 +28,7 @@ from engine.codes import (
     ROW_TRADE,
 )
 from engine.errors import DataError
+from engine.feeds.block import Ints
 from engine.feeds.columns import (
     NS_PER_US,
     Block,
@@ -140,7 +141,11 @@ def begin_snapshots(rows: Records, in_snapshot: dict[int, bool], findings: Findi
     places: list[int] = []
     column = rows["market"]
     is_alone = bool((column == column[0]).all())  # unique sorts
-    for market in column[:1].tolist() if is_alone else np.unique(column).tolist():
+    markets: list[int] = column[:1].tolist() if is_alone else np.unique(column).tolist()
+    if not flags.any():
+        in_snapshot.update(dict.fromkeys(markets, False))
+        return rows
+    for market in markets:
         here = np.arange(len(rows)) if is_alone else np.flatnonzero(column == market)
         before = np.concatenate([[in_snapshot.get(market, False)], flags[here][:-1]])
         begun = here[flags[here] & ~before].tolist()
@@ -193,17 +198,27 @@ class _Converter:
 def _begin(kind: int, block: Block, instrument: Instrument) -> Records:
     rows = np.zeros(len(block), RECORD)
     rows["kind"], rows["market"] = kind, instrument.index
-    rows["ts_ns"], rows["exchange_ns"] = block.stamps("local_timestamp"), block.stamps("timestamp")
+    rows["ts_ns"], rows["exchange_ns"] = _read_stamps(block)
     return rows
+
+
+def _read_stamps(block: Block) -> tuple[Ints, Ints]:
+    return block.stamps("local_timestamp"), block.stamps("timestamp")
 
 
 def _convert_trades(block: Block, instrument: Instrument, kind: int = ROW_TRADE) -> Records:
-    rows = _begin(kind, block, instrument)
-    rows["side"] = block.choose("side", TRADE_SIDES)
-    rows["price"] = block.count("price", instrument.prices)
-    rows["qty"] = block.count("amount", instrument.trades)
-    rows["id"] = block.ids("id")
-    return rows
+    from engine.feeds.rows import build_rows
+
+    return build_rows(
+        kind,
+        instrument.index,
+        *_read_stamps(block),
+        np.zeros(len(block), np.int64),
+        block.choose("side", TRADE_SIDES),
+        block.count("price", instrument.prices),
+        block.count("amount", instrument.trades),
+        block.ids("id"),
+    )
 
 
 def _convert_liquidations(block: Block, instrument: Instrument) -> Records:
@@ -211,12 +226,18 @@ def _convert_liquidations(block: Block, instrument: Instrument) -> Records:
 
 
 def _convert_book(block: Block, instrument: Instrument) -> Records:
-    rows = _begin(ROW_LEVEL, block, instrument)
-    rows["flags"] = block.choose("is_snapshot", SNAPSHOT) * IN_SNAPSHOT
-    rows["side"] = block.choose("side", BOOK_SIDES)
-    rows["price"] = block.count("price", instrument.levels)
-    rows["qty"] = block.count("amount", instrument.totals)
-    return rows
+    from engine.feeds.rows import build_rows
+
+    return build_rows(
+        ROW_LEVEL,
+        instrument.index,
+        *_read_stamps(block),
+        block.choose("is_snapshot", SNAPSHOT) * IN_SNAPSHOT,
+        block.choose("side", BOOK_SIDES),
+        block.count("price", instrument.levels),
+        block.count("amount", instrument.totals),
+        np.zeros(len(block), np.int64),
+    )
 
 
 def _convert_quotes(block: Block, instrument: Instrument) -> Records:

@@ -186,7 +186,14 @@ def test_the_command_line_shows_what_is_left_alone(tmp_path, capsys):
     assert main(["convert", str(tape), str(tmp_path / "out"), "--market", str(market)]) == 0
     assert f"left alone: {other}: {reason}" in capsys.readouterr().out
     assert main(["replay", str(tape), "--market", str(market), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["tape"][BOOK] == 3
+    said = capsys.readouterr()
+    assert json.loads(said.out)["tape"][BOOK] == 3
+    assert said.err.count("left alone: ") == said.err.count(f"left alone: {other}: {reason}\n") == 1
+    inside = tape / "market.toml"  # no recording
+    inside.write_text(MARKET)
+    assert main(["replay", str(tape), "--market", str(inside)]) == 0
+    assert capsys.readouterr().err.count("left alone: ") == 1
+    inside.unlink()
     assert main(["replay", str(tape), str(other), "--market", str(market)]) == 4
     assert "got 'ETHUSDT'" in capsys.readouterr().err
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import zlib
 from decimal import ROUND_HALF_EVEN, Decimal
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_decimals_are_counted_exactly(texts, unit, bounds, may_be_empty):
     words = {"x": texts[0]} if len(set(texts)) == 1 else {}
     asked = [
         settle(lambda block=block: block.count("x", UnitCache(Decimal(unit), *bounds), may_be_empty=may_be_empty))
-        for block in (Block(1, {"x": texts}), frames.FrameBlock(1, frame, lengths, words))
+        for block in (Block(1, {"x": texts}), frames.FrameBlock(1, ["x"], frame, lengths, words))
     ]
     assert asked[0] == asked[1]
 
@@ -84,7 +85,7 @@ def test_no_decimal_passes_for_its_neighbour(digits, places, unit):
     """FEED-060: with fifteen digits and more, a count is exact or the text is refused."""
     text = format(Decimal(digits).scaleb(-places), "f")
     frame = polars.DataFrame({"x": [text]})
-    block = frames.FrameBlock(1, frame, frame.select(polars.col("x").str.len_bytes()), {})
+    block = frames.FrameBlock(1, ["x"], frame, frame.select(polars.col("x").str.len_bytes()), {})
     found = settle(lambda: block.count("x", UnitCache(Decimal(unit), 0, 1 << 62)))
     if isinstance(found, list):
         assert Decimal(found[0]) * Decimal(unit) == Decimal(text)
@@ -128,6 +129,22 @@ def test_what_polars_would_let_pass_is_looked_at(line, other):
             assert block is None
         else:
             assert [list(row) for row in zip(*map(block.texts, NAMES), strict=True)] == rows
+
+
+@pytest.mark.parametrize("place", range(15))
+def test_lines_that_begin_otherwise_are_found(place):
+    """FEED-060: what all lines begin with is proven in every one of them; one more and one less do not make up."""
+    names = ("w", "v", "s", "u", "a")
+    whole = [f"x,yy,{1000 + at},w,{at % 3}5" for at in range(64)]
+    assert frames.split_frame(1, "\n".join(whole).encode(), names, ",", ("s",)) is not None
+    puts, others = ("", ",", "\n", "0", "y", "+", " ", "y,"), ("x,yy,1034,w,15", "x,yyy,1034,w,15", "x,y,1034,w,15")
+    for at, removed, put, other in product((32, 33), range(3), puts, others):  # one of them is no sample
+        line = whole[at]
+        lines = [*whole[:at], line[:place] + put + line[place + removed :], other, *whole[at + 2 :]]
+        rows = [line.split(",") for line in "\n".join(lines).split("\n")]
+        block = frames.split_frame(1, "\n".join(lines).encode(), names, ",", ("s",))
+        if block is not None:
+            assert [list(row) for row in zip(*map(block.texts, names), strict=True)] == rows
 
 
 def write_file(path, kind, rows):
