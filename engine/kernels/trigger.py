@@ -419,7 +419,7 @@ def touch_equity(st, code, change_quote):
         touch(st, code)
 
 
-@helper
+@hot
 @phase("triggers")
 def hang_domain(st, code):
     """Hang a domain where it next needs a call or a liquidation, or suspect it if it needs one now."""
