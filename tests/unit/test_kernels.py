@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine import codes
 from engine.bench.matching import make_engine, run_workload
 from engine.exchange import Capacity, CompiledEngine
-from engine.kernels import bits, fixed, heap
+from engine.kernels import bits, fixed, heap, rounds
 from engine.kernels.box import borrow
 from engine.layout import COMMAND, HEAP, LEAF_TICKS, MESSAGE, NIL, PAGE_TICKS, REPORT
 from tests.mirror.streams import Command, make_setup, pack_commands
@@ -145,6 +145,24 @@ def test_a_deep_heap_serves_in_order():
     records["key"] = records["item"] = keys
     drain(records)
     assert records["key"].tolist() == records["item"].tolist() == sorted(keys.tolist(), reverse=True)
+
+
+@numba.njit
+def spread(words, shift):
+    found = np.empty(len(words), np.int64)
+    rounds.spread_by_digit(words, found, len(words), shift)
+    return found
+
+
+@given(st.lists(st.integers(0, 1 << 14)), st.sampled_from([0, 11, 32]))
+def test_words_are_spread_by_digit(words, shift):
+    """By rising digit, those with equal ones in the order they had.
+
+    Source: STEP-003.
+    """
+    words = np.array(words, np.int64) << (shift - shift // 4)
+    order = np.argsort(words >> shift & rounds.DIGIT_MASK, kind="stable")
+    assert spread(words, shift).tolist() == words[order].tolist()
 
 
 def wide_setup():
