@@ -60,8 +60,8 @@ IDMAP_SPARSE = 1 << 17  # entries: a megabyte
 CHUNK = 65_536  # commands per kernel call: a few milliseconds, so that an interrupt is answered
 EVENTS_KEPT = 4_096  # rows of the event buffer, at least
 EVENTS_RESERVED_MAX = 1 << 20
+WALLETS_MAX = 1 << 31  # what 32 bits tell apart, with one for what is no wallet
 Rows = NDArray[np.void]
-NO_EVENTS = np.zeros(0, EVENT)
 
 
 class Capacity(NamedTuple):
@@ -196,7 +196,7 @@ class CompiledEngine:
             return self.events.view(f"V{EVENT.itemsize}")[:count].copy().view(EVENT)
         taken = self.events[:count]
         self._lent = [self.events, *self._lent[:1]]
-        self.events = NO_EVENTS
+        self.events = allot(0, EVENT)
         return taken
 
     def grow(self, status: int, account: int = 0) -> None:
@@ -228,10 +228,10 @@ class CompiledEngine:
         state = self.state
         assets = len(self.setup.assets)
         size = self._next_size(len(state.wallets) // assets, need, self.capacity.accounts_max, "accounts_max")
-        wallets = _grown(state.wallets, size * assets)
-        wallets["positions_head"][len(state.wallets) :] = NIL
-        _start_portfolios(wallets, self.setup, len(state.wallets))
-        self.state = state._replace(wallets=wallets)
+        if size * assets > WALLETS_MAX:
+            raise CapacityError(f"{size} accounts in {assets} assets are more than {WALLETS_MAX} wallets: open fewer")
+        self.state = state._replace(wallets=_grown(state.wallets, size * assets))
+        _start_wallets(self.state.wallets, self.setup, len(state.wallets))
         self._fit_domains()
 
     def _grow_positions(self) -> None:
@@ -426,8 +426,7 @@ class CompiledEngine:
         """
         twin = CompiledEngine.__new__(CompiledEngine)
         twin.setup, twin.capacity = self.setup, self.capacity
-        copies: list[Any] = [_copied(array) for array in self.state]
-        twin.state = State(*copies)
+        twin.state = State(*map(_copied, self.state))
         twin.events, twin._lent = allot(EVENTS_KEPT, EVENT), []
         return twin
 
@@ -634,8 +633,9 @@ def _write_tables(state: State, setup: Setup) -> None:
         ladder += len(rules.more_tables)
 
 
-def _start_portfolios(wallets: Rows, setup: Setup, first: int) -> None:
-    """Put the wallets from place `first` on into portfolio mode where accounts start in it (PORT-002)."""
+def _start_wallets(wallets: Rows, setup: Setup, first: int) -> None:
+    """Begin the wallets from place `first` on: without positions, as portfolios where accounts start so (PORT-002)."""
+    wallets["positions_head"][first:] = NIL
     assets = len(setup.assets)
     for asset in range(assets):
         if setup.starts_as_portfolio(asset):
@@ -647,7 +647,7 @@ def _write_rules(state: State, setup: Setup) -> None:
     head = state.head[0]
     head["order_free"] = head["leaf_free"] = head["page_free"] = NIL
     head["asset_count"], head["market_count"] = len(setup.assets), len(setup.markets)
-    state.wallets["positions_head"] = NIL
+    _start_wallets(state.wallets, setup, 0)
     _write_tables(state, setup)
     for index, rules in enumerate(setup.markets):
         row = state.markets[index]
@@ -678,7 +678,6 @@ def _write_rules(state: State, setup: Setup) -> None:
     if _has_house(setup):
         _write_house(state, setup)
     state.funds["asset"] = setup.fund_assets
-    _start_portfolios(state.wallets, setup, 0)
 
 
 def _has_house(setup: Setup) -> bool:

@@ -140,6 +140,9 @@ def test_bench_risk(capsys):
     assert {(row["mode"], row["markets"]) for row in found["marks"]} == {
         (mode, markets) for mode in ("isolated", "cross") for markets in (1, 8)
     }
+    # a batch right after a copy is a column of its own, not a part of what a mark costs
+    assert all(row["first_batch_ms"] > 0 and row["ns_per_mark"] > 0 for row in found["marks"])
+    assert found["mark_flat_ratio"] >= max(row["beside_smallest"] for row in found["marks"])
 
 
 def test_bench_risk_prints_what_is_asked_for(capsys):

@@ -46,7 +46,7 @@ def add_bench(verbs: Any) -> None:
     _end_bench(latency, run_bench_latency)
     risk = kinds.add_parser("risk", help="the chain behind a fill with many accounts: what each part of it costs")
     risk.add_argument(
-        "--only", action="append", metavar="FIGURE", help="marks, pops, loop, crash, adl, funding, threads"
+        "--only", action="append", metavar="FIGURE", help="marks, pops, loop, crash, adl, funding, threads, tiers"
     )
     risk.add_argument("--accounts", type=positive, default=1_000_000, metavar="N", help="the largest crowd")
     risk.add_argument("--count", type=positive, default=1_000_000, metavar="N", help="new orders of the order flow")

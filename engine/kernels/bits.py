@@ -56,3 +56,9 @@ def above(mask, position):
 def below(mask, position):
     """Return the bits of `mask` strictly below `position`."""
     return mask & ((np.uint64(1) << np.uint64(position)) - np.uint64(1))
+
+
+@inlined
+def within(mask, first, last):
+    """Return the bits of `mask` from `first` to `last`, both among them."""
+    return mask & (~np.uint64(0) << np.uint64(first)) & (~np.uint64(0) >> np.uint64(63 - last))

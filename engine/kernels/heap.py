@@ -8,6 +8,9 @@ held aside and written once, where it stays.  It serves both the liquidations of
 import numpy as np
 
 from engine._jit import helper, hot, inlined
+from engine.kernels.box import prefetch
+
+DEEP = 4_096  # records: what is nearer the top of the heap was used a moment ago
 
 
 @hot
@@ -37,6 +40,16 @@ def copy_record(heap, to, source):
     write_record(heap, to, record["key"], record["tie"], record["minor"], record["item"])
 
 
+@inlined
+def fetch_below(heap, count, at):
+    """Have the processor fetch the children's children of a record, where they lie too far down to be in its caches."""
+    first = 16 * at + 5
+    if first >= DEEP and first < count:
+        for other in range(first, first + 16, 2):
+            prefetch(heap, other)
+        prefetch(heap, first + 15)
+
+
 @helper
 def sift_down(heap, count, at):
     """Restore the heap below position `at`; O(log count)."""
@@ -46,6 +59,7 @@ def sift_down(heap, count, at):
         first = 4 * at + 1
         if first >= count:
             break
+        fetch_below(heap, count, at)
         child = first
         for other in range(first + 1, min(first + 4, count)):
             best = heap[child]

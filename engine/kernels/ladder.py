@@ -252,6 +252,20 @@ def hang_node(st, ladder, nodes, slot, side, qty):
 
 
 @hot
+def drop_levels(st, ladder, levels, leaf, first_tick, last_tick, side):
+    """Forget the levels of a leaf, a bit each, on which nothing hangs any more; all of one side, first to last."""
+    st.leaf_masks[leaf] &= ~levels
+    header = st.ladders[ladder]
+    if side > 0:
+        if last_tick == header["best_bid"]:
+            header["best_bid"] = next_below(st, ladder, first_tick)
+    elif first_tick == header["best_ask"]:
+        header["best_ask"] = next_above(st, ladder, last_tick)
+    if st.leaf_masks[leaf] == np.uint64(0):
+        drop_leaf(st, ladder, first_tick, leaf)
+
+
+@hot
 def unhang_node(st, ladder, nodes, slot, side, qty):
     """Unlink node `slot`; `qty` is what of its quantity is still counted in its level."""
     node = nodes[slot]
@@ -267,16 +281,5 @@ def unhang_node(st, ladder, nodes, slot, side, qty):
         level["tail"] = before
     else:
         nodes[after]["prev"] = before
-    if level["head"] != NIL:
-        return
-    tick = node["price_tick"]
-    leaf = at >> 6
-    st.leaf_masks[leaf] &= ~bit(at & 63)
-    header = st.ladders[ladder]
-    if side > 0:
-        if tick == header["best_bid"]:
-            header["best_bid"] = next_below(st, ladder, tick)
-    elif tick == header["best_ask"]:
-        header["best_ask"] = next_above(st, ladder, tick)
-    if st.leaf_masks[leaf] == np.uint64(0):
-        drop_leaf(st, ladder, tick, leaf)
+    if level["head"] == NIL:
+        drop_levels(st, ladder, bit(at & 63), at >> 6, node["price_tick"], node["price_tick"], side)

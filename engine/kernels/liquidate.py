@@ -42,7 +42,6 @@ from engine.kernels.margin import (
     is_cross,
     is_portfolio,
     measure_domain,
-    owner_of,
     position_maintenance,
     share_of,
     show_bankruptcy,
@@ -51,19 +50,10 @@ from engine.kernels.margin import (
 )
 from engine.kernels.portfolio import choose_relief
 from engine.kernels.stages import cancel_scope, fund_part, passes_gate, step_lots, walk_limit
-from engine.kernels.trigger import asset_of, hang_domain, touch
+from engine.kernels.trigger import account_of, asset_of, hang_domain, touch
 from engine.kernels.wake import cool_domain, due_after, rest_domain
 from engine.kernels.watch import fund_room
 from engine.layout import LEFT, NIL
-
-
-@helper
-def account_of(st, code):
-    """Return the account of a domain."""
-    if code & 1:
-        account, _ = owner_of(st, code)
-        return account
-    return np.int64(st.positions[code >> 1]["account"])
 
 
 @helper

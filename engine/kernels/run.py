@@ -92,15 +92,14 @@ def is_feed(kind):
 
 
 @inlined
-def check_command(st, command, last_ns):
+def check_command(st, command, kind, ts_ns, last_ns):
     """Return OK, or what is wrong with a command before its kind is looked at.
 
     Source: CMD-002.
     """
-    kind = command["kind"]
     if kind < PLACE or kind > SET_TIERS:
         return UNKNOWN_COMMAND
-    if command["ts_ns"] < last_ns:
+    if ts_ns < last_ns:
         return TIME_REVERSED
     if np.uint64(np.int64(command["market"])) >= np.uint64(st.head[0]["market_count"]):  # below 0 is far above it
         if kind != CLOCK and kind != CANCEL and kind != AMEND:
@@ -160,7 +159,7 @@ def needs_account(st, command):
     kind = command["kind"]
     if is_feed(kind) or kind == CANCEL or kind == AMEND:
         return False
-    return check_command(st, command, st.head[0]["ts_ns"]) == OK
+    return check_command(st, command, np.int64(kind), command["ts_ns"], st.head[0]["ts_ns"]) == OK
 
 
 @helper
@@ -234,22 +233,29 @@ def step(st, command):
     Source: STEP-001, CMD-001.
     """
     head = st.head[0]
-    last_ns = head["ts_ns"]
+    last_ns, ts_ns = head["ts_ns"], command["ts_ns"]
     kind = np.int64(command["kind"])
     head["seq"] += 1
     head["queue_live"] = 0
-    is_due = command["ts_ns"] >= head["due_ns"]
+    is_due = ts_ns >= head["due_ns"]
     if is_due:
-        look_around(st, command["ts_ns"])
-    code = check_command(st, command, last_ns)
-    if code == OK:
-        head["ts_ns"] = command["ts_ns"]
-        code = apply_feed(st, kind, command) if is_feed(kind) else apply_account(st, kind, command)
+        look_around(st, ts_ns)
+    code = check_command(st, command, kind, ts_ns, last_ns)
+    if code != OK:
+        reject(st, command, code)
+        return OK
+    head["ts_ns"] = ts_ns
+    is_followed = is_due
+    if is_feed(kind):
+        code = apply_feed(st, kind, command)
+        is_followed |= kind == FUNDING
+    else:
+        code = apply_account(st, kind, command)
     if code != OK:
         head["ts_ns"] = last_ns
         reject(st, command, code)
         return OK
-    if is_due or kind == FUNDING or is_stirred(head):  # most commands stir nothing: that must cost next to nothing
+    if is_followed or is_stirred(head):  # most commands stir nothing: that must cost next to nothing
         return follow_command(st, command, last_ns, is_due)
     return OK
 
@@ -307,15 +313,13 @@ def run_batch(box, events, commands):
     lend_events(st, keeper, events)
     status = OK
     index = 0
-    last = np.uint64(max(len(commands) - 1, 0))
-    near, far = min(np.uint64(NEAR), last), min(np.uint64(FAR), last)
     room = np.int64(0)
     while index < len(commands):
+        place = np.uint64(index)
         fetch_row(commands, index + FARTHEST)
-        look_ahead(st, commands[near], commands[far])
-        near += np.uint64(near < last)
-        far += np.uint64(far < last)
-        command = commands[np.uint64(index)]
+        if index < len(commands) - FAR:
+            look_ahead(st, commands[place + np.uint64(NEAR)], commands[place + np.uint64(FAR)])
+        command = commands[place]
         if np.int64(command["account"]) * st.head[0]["asset_count"] >= len(st.wallets) and needs_account(st, command):
             status = ACCOUNTS_FULL
             break

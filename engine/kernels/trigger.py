@@ -24,11 +24,12 @@ from engine.codes import (
     TIERS_CHANGED,
     TIERS_MAX,
 )
+from engine.kernels.bits import bit, lowest, within
 from engine.kernels.box import prefetch
 from engine.kernels.emit import emit
 from engine.kernels.fixed import mul_div_ceil, mul_div_floor
 from engine.kernels.inverse import part_of_inverse, rounding_of, scale_up, trigger_of_inverse
-from engine.kernels.ladder import hang_node, unhang_node
+from engine.kernels.ladder import drop_levels, hang_node, unhang_node
 from engine.kernels.margin import (
     cross_code,
     domain_of,
@@ -49,6 +50,9 @@ from engine.kernels.marks import derive_mark
 from engine.kernels.queue import refresh_domain
 from engine.kernels.tables import find_reach, ladder_of, note_size, put_in_force
 from engine.layout import CALLED, NIL, PENDING, RESTING, TOUCHED, UNEASY
+
+CODE_BITS = 32  # of a suspect: the code of the domain, of at most 2**31 wallets; above them its account
+CODE_MASK = (1 << CODE_BITS) - 1
 
 
 @inlined
@@ -83,9 +87,18 @@ def touch(st, code):
     write_flags(st, code, (flags | TOUCHED) & ~CALLED)
 
 
-@helper
+@inlined
+def account_of(st, code):
+    """Return the account of a domain."""
+    if code & 1:
+        account, _ = owner_of(st, code)
+        return account
+    return np.int64(st.positions[code >> 1]["account"])
+
+
+@hot
 def suspect(st, code):
-    """Have the next trigger round look at a domain, unless it rests.
+    """Have the next trigger round look at a domain, unless it rests; listed with its account, for the round sorts them.
 
     Source: WAKE-001.
     """
@@ -93,7 +106,7 @@ def suspect(st, code):
     if flags & (PENDING | RESTING):
         return
     head = st.head[0]
-    st.pending[head["pending_count"]] = code
+    st.pending[head["pending_count"]] = account_of(st, code) << CODE_BITS | code
     head["pending_count"] += 1
     write_flags(st, code, flags | PENDING)
 
@@ -407,17 +420,24 @@ def touch_equity(st, code, change_quote):
         touch(st, code)
 
 
-@helper
+@hot
 @phase("triggers")
 def hang_domain(st, code):
-    """Hang a domain where it next needs a call or a liquidation, or suspect it if it needs one now.
+    """Hang a domain where it next needs a call or a liquidation, or suspect it if it needs one now."""
+    equity, maintenance, count = measure_domain(st, code)
+    hang_measured(st, code, equity, maintenance, count)
+
+
+@helper
+@phase("triggers")
+def hang_measured(st, code, equity, maintenance, count):
+    """Do the same with a domain that was just measured.
 
     One with much to lose hangs an eighth of that too early, so that funding needs not hang it anew: it is popped, and
     found healthy, at most a few times more on the way.  Source: MARGIN-010.
     """
     take_down_domain(st, code)
     set_spare(st, code, np.int64(0))
-    equity, maintenance, count = measure_domain(st, code)
     factor_ppm = np.int64(PPM)
     asset = st.assets[asset_of(st, code)]
     call_ppm = asset["call_ppm"]
@@ -473,19 +493,24 @@ def suspect_uneasy(st):
 def fetch_ahead(st, codes, at, count):
     """Have the processor fetch the domains that come up soon in a list: first the wallet, later the position."""
     if at + 8 < count:
-        code = codes[at + 8]
+        code = codes[at + 8] & CODE_MASK
         if code & 1:
             prefetch(st.wallets, code >> 1)
             account, _ = owner_of(st, code)
             prefetch(st.wallets, account * st.head[0]["asset_count"])
     if at + 4 < count:
-        code = codes[at + 4]
-        slot = code >> 1
-        if code & 1:
-            account, _ = owner_of(st, code)
-            slot = first_owned(st, account)
-        if slot != NIL:
-            prefetch(st.positions, slot)
+        fetch_position(st, codes[at + 4] & CODE_MASK)
+
+
+@inlined
+def fetch_position(st, code):
+    """Have the processor fetch a domain's position, or the first its account has."""
+    slot = code >> 1
+    if code & 1:
+        account, _ = owner_of(st, code)
+        slot = first_owned(st, account)
+    if slot != NIL:
+        prefetch(st.positions, slot)
 
 
 @helper
@@ -551,20 +576,59 @@ def pop_crossed(st, market):
         if rules["table_count"] > 1:
             low, high = find_reach(st, market, table)
         while ladder["best_bid"] >= low:
-            pop_best(st, index, ladder["best_bid"])
+            pop_leaf(st, index, max(low, ladder["best_bid"] & ~63), ladder["best_bid"], np.int64(1))
         while ladder["best_ask"] <= high:
-            pop_best(st, index, ladder["best_ask"])
+            pop_leaf(st, index, ladder["best_ask"], min(high, ladder["best_ask"] | 63), np.int64(-1))
 
 
 @helper
-def pop_best(st, ladder, tick):
-    """Take down and suspect the first position that hangs at `tick`."""
-    header = st.ladders[ladder]
-    page = np.int64(st.pages[header["page_offset"] + (tick >> 12)])
-    leaf = np.int64(st.page_leaves[page * 64 + ((tick >> 6) & 63)])
-    slot = np.int64(st.levels[leaf * 64 + (tick & 63)]["head"])
-    take_down(st, slot)
-    suspect(st, domain_of(st, slot))
+def pop_leaf(st, ladder, first_tick, last_tick, side):
+    """Take down and suspect whoever hangs on `side` at the ticks from first to last, all under one leaf.
+
+    The lists of the levels are walked side by side, a step of each in turn: what a position needs was asked for a turn
+    before, and comes from memory while the others have theirs.  Until a level is empty its `head` is the position that
+    was asked for, its `tail` the one before, whose domain is asked for too.  In which order they are suspected shows
+    nowhere.
+    """
+    page = np.int64(st.pages[st.ladders[ladder]["page_offset"] + (first_tick >> 12)])
+    leaf = np.int64(st.page_leaves[page * 64 + ((first_tick >> 6) & 63)])
+    crossed = within(st.leaf_masks[leaf], first_tick & 63, last_tick & 63)
+    turn = crossed
+    while turn != np.uint64(0):
+        level = st.levels[leaf * 64 + lowest(turn)]
+        turn &= turn - np.uint64(1)
+        prefetch(st.positions, np.int64(level["head"]))
+        level["qty_lot"] = 0
+        level["tail"] = NIL
+    full = crossed
+    while full != np.uint64(0):
+        turn = full
+        while turn != np.uint64(0):
+            place = lowest(turn)
+            turn &= turn - np.uint64(1)
+            level = st.levels[leaf * 64 + place]
+            ready, coming = np.int64(level["tail"]), np.int64(level["head"])
+            level["tail"] = coming
+            if coming != NIL:
+                fetch_hung(st, coming)
+                level["head"] = st.positions[coming]["next"]
+            else:
+                full &= ~bit(place)
+            if ready != NIL:
+                st.positions[ready]["hung"] = 0
+                suspect(st, domain_of(st, ready))
+    drop_levels(st, ladder, crossed, leaf, first_tick, last_tick, side)
+
+
+@inlined
+def fetch_hung(st, slot):
+    """Have the processor fetch the domain of a position, and who hangs behind it."""
+    code = domain_of(st, slot)
+    if code & 1:
+        prefetch(st.wallets, code >> 1)
+    after = np.int64(st.positions[slot]["next"])
+    if after != NIL:
+        prefetch(st.positions, after)
 
 
 @helper

@@ -119,6 +119,29 @@ def test_a_stricter_table_calls():
     assert twins.kinds["margin_call"] == 1
 
 
+def test_many_at_once_are_called_by_account():
+    """Of 240 in no order, cross and isolated, long and short, 153 are called by account; 21 go, the worst first.
+
+    Source: STEP-003, STEP-005, TIER-003.
+    """
+    twins = Twins(build_setup([make_market(LAX, STRICT, margin_call=Decimal("1.5"))]))
+    numbers = range(17, 17 * 241, 17)  # beyond 2,048: more than one digit of those they are sorted by
+    amounts = {account: 48 + account % 2 if account % 11 == 0 else 50 + account % 36 for account in numbers}
+    order = sorted(amounts, key=lambda account: account * 101 % (17 * 241))
+    for account in order:
+        if account % 3 == 0:
+            twins.apply(Command(kind=codes.SET_MARGIN_MODE, account=account, amount_quote=codes.ISOLATED))
+        assign(twins, account, BUY if account % 5 else SELL, 10, amounts[account])
+    for side, price in ((BUY, 100), (SELL, 101)):
+        twins.apply(Command(kind=codes.LEVEL, side=side, price_tick=price, qty_lot=500))
+    events = choose(twins, 1)
+    called = events["account"][events["kind"] == codes.MARGIN_CALL].tolist()
+    assert called == [account for account, amount in sorted(amounts.items()) if 50 <= amount < 75]
+    gone = events["account"][events["kind"] == codes.LIQUIDATION_STARTED].tolist()
+    assert gone == sorted((account for account in amounts if amounts[account] < 50), key=lambda a: (amounts[a], a))
+    assert (len(called), len(gone)) == (153, 21)
+
+
 def test_initial_margin_and_leverage_follow():
     """The strict table asks 10 %: leverage 20 is refused then, and counts as 10 where it was chosen before.
 

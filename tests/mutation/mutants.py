@@ -53,7 +53,15 @@ NEIGHBOURS = {
 }
 COMMUTE = {"mul_div_floor", "mul_div_ceil", "mul_mod"}  # in their first two arguments
 # Ask the processor to fetch something: no part of what a kernel does.
-WITHOUT_EFFECT = {"prefetch", "fetch_ahead", "fetch_next", "fetch_record"}
+WITHOUT_EFFECT = {
+    "prefetch",
+    "fetch_ahead",
+    "fetch_hung",
+    "fetch_listed",
+    "fetch_next",
+    "fetch_position",
+    "fetch_record",
+}
 NODES = (ast.stmt, ast.expr)  # the others are shared between places, or hold nothing to change
 TEXT_LEAST = 16  # characters of the expression that names a mutation
 

@@ -172,3 +172,15 @@ def test_capacity_holds_from_the_first_row(name, limit):
     free = make_exchange()
     assert free.apply(rows[:done]).tobytes() == np.asarray(caught.value.events).tobytes()
     assert compute_digest(free.view()) == compute_digest(exchange.view())
+
+
+def test_more_wallets_than_can_be_numbered_are_refused():
+    """A wallet's number fits 31 bits, whatever the capacity says; nothing is set aside first."""
+    exchange = Exchange(
+        [make_market(symbol="X", settle="USDT"), make_market(symbol="Y", settle="USDC")],
+        capacity=Capacity(accounts_max=1 << 31),
+    )
+    before = len(exchange.engine.state.wallets)
+    with pytest.raises(CapacityError, match="2147483648 accounts in 2 assets are more than 2147483648 wallets"):
+        exchange.engine.grow(ACCOUNTS_FULL, (1 << 31) - 1)
+    assert len(exchange.engine.state.wallets) == before

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from engine import codes
 from engine.bench.matching import make_engine, run_workload
 from engine.exchange import Capacity, CompiledEngine
-from engine.kernels import bits, fixed, heap
+from engine.kernels import bits, fixed, heap, rounds
+from engine.kernels.box import borrow
 from engine.layout import COMMAND, HEAP, LEAF_TICKS, MESSAGE, NIL, PAGE_TICKS, REPORT
 from tests.mirror.streams import Command, make_setup, pack_commands
 
@@ -114,9 +115,10 @@ def test_bits(mask, position):
 @numba.njit
 def drain(records):
     count = len(records)
-    heap.build_heap(records, count)
+    table = borrow(records)
+    heap.build_heap(table, count)
     for done in range(count):
-        heap.pop_heap(records, count - done)
+        heap.pop_heap(table, count - done)
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 3), st.integers(0, 1000)), unique_by=lambda r: r[2]))
@@ -131,6 +133,36 @@ def test_heap_serves_in_order(rows):
     drain(records)
     served = [tuple(int(x) for x in record)[:3] for record in records[::-1]]
     assert served == sorted(rows)
+
+
+def test_a_deep_heap_serves_in_order():
+    """So does one that is deeper than what is fetched ahead looks at.
+
+    Source: ADL-002, STEP-003.
+    """
+    keys = np.random.RandomState(7).permutation(3 * heap.DEEP)
+    records = np.zeros(len(keys), HEAP)
+    records["key"] = records["item"] = keys
+    drain(records)
+    assert records["key"].tolist() == records["item"].tolist() == sorted(keys.tolist(), reverse=True)
+
+
+@numba.njit
+def spread(words, shift):
+    found = np.empty(len(words), np.int64)
+    rounds.spread_by_digit(words, found, len(words), shift)
+    return found
+
+
+@given(st.lists(st.integers(0, 1 << 14)), st.sampled_from([0, 11, 32]))
+def test_words_are_spread_by_digit(words, shift):
+    """By rising digit, those with equal ones in the order they had.
+
+    Source: STEP-003.
+    """
+    words = np.array(words, np.int64) << (shift - shift // 4)
+    order = np.argsort(words >> shift & rounds.DIGIT_MASK, kind="stable")
+    assert spread(words, shift).tolist() == words[order].tolist()
 
 
 def wide_setup():
