@@ -401,6 +401,7 @@ HEAD = np.dtype(
         ("pending_count", "<i8"),
         ("touched_count", "<i8"),
         ("event_count", "<i8"),
+        ("is_staged", "<i8"),  # 1: the last event is in `stage`, and not in the buffer yet
         ("asset_count", "<i8"),
         ("market_count", "<i8"),
         ("queue_live", "<i8"),  # 1: `queue` ranks `queue_side` of `queue_market` at today's marks
@@ -464,7 +465,7 @@ class State(NamedTuple):
     touched: NDArray[np.int64]  # domains changed by the current command
     triggers: NDArray[np.void]  # HEAP, the round's liquidations, worst first
     queue: NDArray[np.void]  # HEAP, the ADL queue being served
-    stage: NDArray[np.void]  # (2,) EVENT, the last two events: a buffer gets an event when the next one is begun
+    stage: NDArray[np.void]  # (2,) EVENT: where one is filled in that the buffer gets when the next is begun, by turns
     uneasy: NDArray[np.int64]  # domains to look at whenever a mark moves, whichever way
     peaks: NDArray[np.int64]  # (markets * PEAK_BUCKETS,) a watched fund's highest balances, by bucket mod PEAK_BUCKETS
     resting: NDArray[np.void]  # HEAP by due time, domains that rest or cool; empty where no policy lets one rest

@@ -20,7 +20,7 @@ from engine.codes import (
     TRADE,
 )
 from engine.kernels.account import fee_of, fill_position
-from engine.kernels.emit import emit, emit_here
+from engine.kernels.emit import emit, tell_order
 from engine.kernels.idmap import drop_id, put_id
 from engine.kernels.ladder import find_level, hang_node, next_above, next_below, unhang_node
 from engine.kernels.margin import value_at
@@ -158,11 +158,9 @@ def shrink_order(st, slot, lots):
 def cancel_order(st, slot, reason):
     """Remove an account's order and say so."""
     order = st.orders[slot]
-    event = emit_here(st, CANCELED, reason, np.int64(order["market"]), np.int64(order["account"]))
-    event["side"] = order["side"]
-    event["order_id"] = order["order_id"]
-    event["price_tick"] = order["price_tick"]
-    event["qty_lot"] = order["qty_lot"]
+    market, side, account = np.int64(order["market"]), np.int64(order["side"]), np.int64(order["account"])
+    told = (order["price_tick"], order["qty_lot"], order["order_id"])
+    tell_order(st, CANCELED, reason, market, account, side, np.int64(0), *told)
     remove_order(st, slot)
 
 

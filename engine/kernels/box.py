@@ -47,6 +47,9 @@ DTYPES = {
 }
 EVENTS_WORD = 2 * len(FIELDS)  # where in the box the events' address stands, then their length, then their keeper
 KEEPER_WORD = EVENTS_WORD + 2
+# What an order's event says beside its number and time.
+ORDER_PARTS = ("kind", "code", "market", "side", "flags", "account")
+ORDER_TOLD = ("price_tick", "qty_lot", "order_id")
 
 
 @inlined
@@ -107,6 +110,15 @@ if JIT_DISABLED:
 
     stream_out = put_record
 
+    def put_order_event(table, index, is_streamed, seq, ts_ns, parts, told):
+        """Write an order's event to an element: `parts` and `told` are the fields of ORDER_PARTS and ORDER_TOLD."""
+        event = np.zeros(1, EVENT)
+        event["seq"], event["ts_ns"] = seq, ts_ns
+        for names, values in ((ORDER_PARTS, parts), (ORDER_TOLD, told)):
+            for name, value in zip(names, values, strict=True):
+                event[name] = value
+        table[index] = event[0]
+
     def clear(record):
         """Set all fields of a record to 0."""
         for name in record.dtype.names:
@@ -128,6 +140,7 @@ if JIT_DISABLED:
 
 else:
     WORD = ir.IntType(64)
+    VECTOR = ir.VectorType(WORD, 4)
 
     class TableType(types.Type):
         """An array of the state as helpers see it: an address and a length, not owned."""
@@ -348,11 +361,12 @@ else:
         def codegen(context, builder, sig, args):
             size = SIZES[sig.args[0].name]
             address = point_at(context, builder, sig.args[0], args[0], args[1])
-            offset = builder.and_(builder.ptrtoint(address, WORD), ir.Constant(WORD, LINE_BYTES - 1))
-            is_aligned = builder.icmp_unsigned("==", offset, ir.Constant(WORD, 0))
-            with builder.if_else(is_aligned, likely=True) as (then, otherwise):
+            with builder.if_else(is_on_line(builder, address), likely=True) as (then, otherwise):
                 with then:
-                    copy_past_caches(builder, address, args[2], size)
+                    source = builder.bitcast(args[2], VECTOR.as_pointer())
+                    steps = [builder.gep(source, [ir.Constant(WORD, place)]) for place in range(size // 32)]
+                    vectors = [builder.load(step, align=32) for step in steps]
+                    put_vectors(builder, address, vectors, past_caches=True)
                 with otherwise:
                     source = builder.bitcast(args[2], cgutils.voidptr_t)
                     cgutils.raw_memcpy(builder, address, source, ir.Constant(WORD, size), 1, align=8)
@@ -360,15 +374,60 @@ else:
 
         return types.none(table, types.int64, record), codegen
 
-    def copy_past_caches(builder, target, source, size):
-        """Copy whole lines between aligned addresses with stores that do not read the target's lines first."""
-        kind = ir.VectorType(WORD, 4).as_pointer()
-        source, target = builder.bitcast(source, kind), builder.bitcast(target, kind)
+    @intrinsic
+    def put_order_event(typingctx, table, index, is_streamed, seq, ts_ns, parts, told):
+        """Write an order's event to an element: `parts` and `told` are the fields of ORDER_PARTS and ORDER_TOLD.
+
+        Composed in registers, past the caches if `is_streamed` and the element is aligned.
+        """
+
+        def codegen(context, builder, sig, args):
+            size = SIZES[sig.args[0].name]
+            address = point_at(context, builder, sig.args[0], args[0], args[1])
+            words = [ir.Constant(WORD, 0)] * (size // 8)
+
+            def put_field(name, value):
+                field, offset = EVENT.fields[name][:2]
+                bits = 8 * field.itemsize
+                value = builder.and_(value, ir.Constant(WORD, (1 << bits) - 1)) if bits < 64 else value
+                value = builder.shl(value, ir.Constant(WORD, 8 * (offset % 8)))
+                words[offset // 8] = builder.or_(words[offset // 8], value)
+
+            put_field("seq", args[3])
+            put_field("ts_ns", args[4])
+            for names, group in ((ORDER_PARTS, args[5]), (ORDER_TOLD, args[6])):
+                for place, name in enumerate(names):
+                    put_field(name, builder.extract_value(group, place))
+            vectors = []
+            for start in range(0, len(words), 4):
+                vector = ir.Constant(VECTOR, None)
+                for place, word in enumerate(words[start : start + 4]):
+                    vector = builder.insert_element(vector, word, ir.Constant(ir.IntType(32), place))
+                vectors.append(vector)
+            past_caches = builder.and_(args[2], is_on_line(builder, address))
+            with builder.if_else(past_caches, likely=True) as (then, otherwise):
+                with then:
+                    put_vectors(builder, address, vectors, past_caches=True)
+                with otherwise:
+                    put_vectors(builder, address, vectors, past_caches=False)
+            return context.get_dummy_value()
+
+        return types.none(table, types.int64, types.boolean, types.int64, types.int64, parts, told), codegen
+
+    def is_on_line(builder, address):
+        """Return whether an address begins a cache line."""
+        offset = builder.and_(builder.ptrtoint(address, WORD), ir.Constant(WORD, LINE_BYTES - 1))
+        return builder.icmp_unsigned("==", offset, ir.Constant(WORD, 0))
+
+    def put_vectors(builder, address, vectors, past_caches):
+        """Store vectors one behind the other, past the caches without reading the lines first, if they begin on one."""
+        target = builder.bitcast(address, VECTOR.as_pointer())
         mark = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
-        for place in range(size // 32):
-            step = [ir.Constant(WORD, place)]
-            words = builder.load(builder.gep(source, step), align=32)
-            builder.store(words, builder.gep(target, step), align=32).set_metadata("nontemporal", mark)
+        for place, vector in enumerate(vectors):
+            step = builder.gep(target, [ir.Constant(WORD, place)])
+            store = builder.store(vector, step, align=32 if past_caches else 8)
+            if past_caches:
+                store.set_metadata("nontemporal", mark)
 
     def fetch_line(builder, address, for_write):
         """Ask for one cache line."""

@@ -69,7 +69,7 @@ from engine.kernels.book import (
 )
 from engine.kernels.book import remove_order as remove_resting
 from engine.kernels.cash import enter_market
-from engine.kernels.emit import emit, emit_here
+from engine.kernels.emit import emit, tell_order
 from engine.kernels.idmap import find_id
 from engine.kernels.margin import (
     find_position,
@@ -296,12 +296,7 @@ def place_order(st, command):
     code, lots = check_entry(st, slot, market, side, command["qty_lot"], limit_tick, flags, tif)
     if code != OK:
         return code
-    event = emit_here(st, ACCEPTED, PLACE, market, account)
-    event["side"] = side
-    event["order_id"] = command["order_id"]
-    event["price_tick"] = limit_tick
-    event["qty_lot"] = lots
-    event["flags"] = flags
+    tell_order(st, ACCEPTED, PLACE, market, account, side, flags, limit_tick, lots, command["order_id"])
     if rules["settlement"] != 0:
         enter_market(st, slot)
     enter_order(st, slot, market, side, lots, limit_tick, command["order_id"], flags & KEPT_FLAGS, tif)
@@ -373,11 +368,8 @@ def amend_order(st, command):
             shift_resting(st, slot, side, held)
         if code != OK:
             return code
-    event = emit_here(st, AMENDED, 0, market, np.int64(command["account"]))
-    event["side"] = side
-    event["order_id"] = command["order_id"]
-    event["price_tick"] = price_tick
-    event["qty_lot"] = lots
+    account = np.int64(command["account"])
+    tell_order(st, AMENDED, 0, market, account, side, np.int64(0), price_tick, lots, command["order_id"])
     if decrease:
         shrink_order(st, found, held - lots)
     else:

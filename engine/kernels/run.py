@@ -332,7 +332,6 @@ def run_batch(box, events, commands):
         index += 1
         if status != OK:
             break
-    count = st.head[0]["event_count"]
-    if count > 0:
-        finish_event(st, count - 1)
+    finish_event(st)
+    st.head[0]["is_staged"] = 0
     return status, index, keeper.events
