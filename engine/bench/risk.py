@@ -244,20 +244,22 @@ def play_all(engine: CompiledEngine, rows: Rows) -> int:
 def bench_loop(accounts: int, orders: int) -> dict[str, Any]:
     """Measure order flow through the whole chain beside the same messages through the book alone, taking turns.
 
-    `loop_over_matching` is the better of the chain's rounds beside the better of the book's.
+    `loop_over_matching` is the better of the chain's rounds beside the better of the book's.  Both begin each round with
+    a new exchange, and write to memory that the first round has written to: reports of the book, events of the chain.
     """
     messages = make_workload("normal", SEED, orders)
     reports = np.zeros(REPORTS_PER_MESSAGE * len(messages) + 16, REPORT)
     rows: list[dict[str, Any]] = []
     for size in (1_000, max(accounts // 10, 1_000)):
         commands, traders = map_messages(messages, size), make_traders(size)
+        twin = traders.copy()
         book, chain = [], []
         for _ in range(ROUNDS + 1):
             engine = make_engine()
             began = perf_counter()
             run_workload(engine, messages, reports)
             book.append(len(messages) / (perf_counter() - began))
-            twin = traders.copy()
+            twin.state = traders.copy().state  # and the event buffers it has
             began = perf_counter()
             events = play_all(twin, commands)
             chain.append(len(messages) / (perf_counter() - began))
