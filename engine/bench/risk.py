@@ -244,8 +244,8 @@ def play_all(engine: CompiledEngine, rows: Rows) -> int:
 def bench_loop(accounts: int, orders: int) -> dict[str, Any]:
     """Measure order flow through the whole chain beside the same messages through the book alone, taking turns.
 
-    `loop_over_matching` is the better of the chain's rounds beside the better of the book's.  Both begin each round with
-    a new exchange, and write to memory that the first round has written to: reports of the book, events of the chain.
+    `loop_over_matching` is the better of the chain's rounds beside the better of the book's.  Both begin each round
+    with a new exchange, and write their reports or events to memory that the first round has written to.
     """
     messages = make_workload("normal", SEED, orders)
     reports = np.zeros(REPORTS_PER_MESSAGE * len(messages) + 16, REPORT)
