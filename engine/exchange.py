@@ -29,7 +29,7 @@ from engine.flight import change_rules, check_change, check_units
 from engine.journal import LOG, SNAPSHOT, Journal, Log, Tail, cut_tail, list_snapshots, sync_folder, write_durably
 from engine.layout import COMMAND, EVENT
 
-SNAPSHOT_FORMAT = 1
+SNAPSHOT_FORMAT = 2  # one more whenever the arrays of `layout.State` change
 VERIFIED = 16  # commands of a log between two looks whether to stop: the reference engine takes long over a cascade
 META_BYTES_MAX = 1 << 24  # of what a snapshot says of itself
 COMMAND_NAMES = COMMAND.names or ()
