@@ -120,8 +120,8 @@ def open_bytes(path: Path, member: str = "") -> BinaryIO:
         if magic[:2] == GZIP:
             return _open_gzip(path)
         if magic == ZIP:
-            archive = open_archive(path)
-            return cast(BinaryIO, archive.open(member or _choose_member(path, archive)))
+            with open_archive(path) as archive:  # its file stays open as long as the member does
+                return cast(BinaryIO, archive.open(member or _choose_member(path, archive)))
         if magic == ZSTD:
             return _open_zstd(path)
         return path.open("rb")

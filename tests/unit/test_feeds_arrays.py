@@ -19,7 +19,7 @@ from engine import Exchange, codes
 from engine.codes import REJECTED
 from engine.contract import Market, Tier
 from engine.errors import DataError
-from engine.feeds import CommandTape, arrays, open_feed
+from engine.feeds import CommandTape, arrays, open_feed, tape
 from engine.feeds.hftbacktest import (
     BEST,
     BUY,
@@ -409,3 +409,24 @@ def test_an_array_is_never_in_memory_whole(tmp_path):
     sizes = [len(piece) for piece in arrays.read_rows(path, COMMAND, "commands.npy")]
     assert sum(sizes) == 200_000
     assert max(sizes) <= arrays.PIECE_ROWS
+
+
+def test_an_archive_is_closed_with_its_member(tmp_path, monkeypatch):
+    """Nothing is left for the garbage collector, whatever it finds when; until then the member reads."""
+    path, opened = tmp_path / "a.zip", []
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.csv", b"some,text\n")
+        archive.writestr("b.csv", b"other\n")
+
+    def open_archive(source):
+        archive = zipfile.ZipFile(source)
+        opened.append(archive.fp)
+        return archive
+
+    monkeypatch.setattr(tape, "open_archive", open_archive)
+    with tape.open_bytes(path, "a.csv") as stream:
+        assert not opened[0].closed
+        assert stream.read() == b"some,text\n"
+    with pytest.raises(DataError, match="expected a zip archive of one file, it has 2"):
+        tape.open_bytes(path)
+    assert [file.closed for file in opened] == [True, True]
