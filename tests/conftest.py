@@ -3,6 +3,7 @@
 import faulthandler
 import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # A crash inside machine code has no traceback of its own; children (the command line under test) get the same.
 faulthandler.enable()
 os.environ.setdefault("PYTHONFAULTHANDLER", "1")
+
+# A shell without job control starts what is put in the background deaf to Ctrl-C, which some tests send to children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: the first example of a session may compile a kernel.  `too_slow` is off for the same reason.
 for _name, _examples in (("quick", 25), ("ci", 100), ("night", 5_000)):
