@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from engine import codes
 from engine.bench.matching import make_engine, run_workload
 from engine.exchange import Capacity, CompiledEngine
-from engine.kernels import bits, fixed, heap, rounds
-from engine.kernels.box import borrow
+from engine.kernels import bits, fixed, heap, rounds, trigger
+from engine.kernels.box import borrow, open_box
 from engine.layout import COMMAND, HEAP, LEAF_TICKS, MESSAGE, NIL, PAGE_TICKS, REPORT
 from tests.mirror.streams import Command, make_setup, pack_commands
 
@@ -163,6 +163,50 @@ def test_words_are_spread_by_digit(words, shift):
     words = np.array(words, np.int64) << (shift - shift // 4)
     order = np.argsort(words >> shift & rounds.DIGIT_MASK, kind="stable")
     assert spread(words, shift).tolist() == words[order].tolist()
+
+
+@numba.njit
+def order_suspects(box, suspects):
+    state = open_box(box)
+    for code in suspects:
+        trigger.suspect(state, code)
+    rounds.sort_suspects(state)
+    found = np.empty(len(suspects), np.int64)
+    for at in range(len(found)):
+        found[at] = state.pending[at] & trigger.CODE_MASK
+    return found
+
+
+@pytest.mark.parametrize("accounts", [5, 90])  # below and above the number from which they are sorted by digits
+def test_suspects_come_by_account_asset_and_market(accounts):
+    """Also those of one account: its assets in turn, in each the cross domain before the isolated positions.
+
+    Source: STEP-003.
+    """
+    setup = make_setup(0)
+    first = setup.markets[0]
+    first = first._replace(margin_mode=codes.ISOLATED, initial_mark_tick=100)
+    markets = tuple(first._replace(asset=asset, fund=asset) for asset in (0, 1, 0, 1))
+    units = setup.asset_units[:1] * 2
+    setup = setup._replace(
+        markets=markets, assets=("USDT", "USDC"), asset_units=units, funds=("a", "b"), fund_assets=(0, 1)
+    )
+    engine = CompiledEngine(setup, Capacity())
+    brought = {"kind": codes.ASSIGN, "side": 1, "qty_lot": 1, "price_tick": 100, "amount_quote": 90}
+    pairs = [(account, market) for account in range(1, accounts + 1) for market in (3, 1, 2, 0)]
+    engine.apply(pack_commands([Command(account=account, market=market, **brought) for account, market in pairs]))
+    positions = engine.state.positions
+    (slots,) = np.nonzero(positions["account"] > 0)
+    places = {2 * int(slot): (int(positions["account"][slot]), int(positions["market"][slot])) for slot in slots}
+    wanted = {code: (account, markets[market].asset, market) for code, (account, market) in places.items()}
+    wanted |= {
+        4 * account + 2 * asset + 1: (account, asset, -1) for account in range(1, accounts + 1) for asset in (0, 1)
+    }
+    assert len(wanted) == 6 * accounts
+    suspects = sorted(wanted)
+    random.Random(accounts).shuffle(suspects)
+    found = order_suspects(engine.box, np.array(suspects, np.int64))
+    assert found.tolist() == sorted(wanted, key=wanted.__getitem__)
 
 
 def wide_setup():
